@@ -1,0 +1,26 @@
+# `make help` prints the comments that start with two hashes.
+#
+# Everything runs in .venv, which `make` builds from the pins in pyproject.toml, and finds the
+# collection by its full name through a link below .cache.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv check check-newest test
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: ## the tools alone, in .venv
+	@tests/tools/venv
+
+check: venv ## lint, types, unit tests, documentation; no root, no lab (STEPS="unit mypy": some)
+	@tests/tools/check.py $(STEPS)
+
+check-newest: venv ## the same code on the newest ansible-core, in a Debian 13 tree
+	@tests/tools/check-newest
+
+test: venv ## everything CI runs, with what each stage took
+	@tests/tools/stages.py
