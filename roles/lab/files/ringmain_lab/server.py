@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One server: the process that looks after it, and its boot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from . import base, machine, names
+from .lab import Lab
+
+REBOOT = 133  # what systemd-nspawn --keep-unit returns when the container asked for a reboot
+NSPAWN = (
+    "systemd-nspawn",
+    "--quiet",
+    "--boot",
+    "--keep-unit",
+    "--register=no",
+    "--settings=no",
+    "--network-namespace-path=/proc/self/ns/net",
+    "--resolv-conf=off",
+    "--timezone=off",
+    "--link-journal=no",
+    "--console=read-only",
+    "--kill-signal=SIGRTMIN+4",
+)
+
+
+def serve(lab: Lab, name: str) -> int:
+    """Boot a server, and again whenever it reboots; returns when it is off."""
+
+    def busy(pid: int) -> None:
+        raise names.LabError(f"server '{name}' is running already under process {pid}")
+
+    with machine.locked(lab.directory(name) / "lock", busy):
+        group = machine.group_of(lab.id, name)
+        # A group with processes of its own cannot delegate controllers: hence one level more.
+        machine.enter_group(group / "manager")
+        command = ["unshare", "--mount", "--net", *machine.own_command(lab.id, "_boot", name)]
+        status = REBOOT
+        while status == REBOOT:
+            status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+            machine.remove_group(group / "machine")
+    if not machine.runs_systemd():
+        machine.enter_group(machine.control_groups())
+        machine.remove_group(group)
+    return status
+
+
+def boot(lab: Lab, name: str) -> None:
+    """Become the server's machine: network, disk, control groups, then systemd-nspawn.
+
+    Runs in fresh network and mount namespaces, started by the process that looks after the server,
+    which is in the network namespace of the lab.
+    """
+    keeper = os.getppid()
+    machine.enter_group(machine.group_of(lab.id, name) / "machine")
+    member = lab.member(name)
+    at_bridge = ["nsenter", f"--net=/proc/{keeper}/ns/net", "ip", "link"]
+    for net in member.networks:
+        port = names.port_name(net, member)
+        # After a power cut the last one lingers until the kernel has cleaned up.
+        machine.run([*at_bridge, "delete", port], check=False)
+        address = names.hardware_address(lab.slot, net, member)
+        peer = ["peer", "name", port, "netns", str(keeper)]
+        machine.run(["ip", "link", "add", net, "address", address, "type", "veth", *peer])
+        machine.run([*at_bridge, "set", port, "master", net, "up"])
+    mount_disk(lab, name)
+    mount_control_groups()
+    environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+    # As with a network of nspawn's own making: the server sets what belongs to its networks.
+    environment["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "network"
+    command = [*NSPAWN, f"--machine={name}", f"--directory={lab.directory(name) / 'root'}"]
+    if Path("/dev/fuse").exists():
+        command.append("--bind=/dev/fuse")
+    if lab.spec(name)["nested"]:
+        # A machine that is to hold a lab of its own: an overlay cannot lie on an overlay.
+        command += ["--capability=all", f"--bind={lab.directory(name)}/nested:{machine.RUNTIME}"]
+        if Path("/dev/net/tun").exists():
+            command.append("--bind=/dev/net/tun")
+        environment["SYSTEMD_NSPAWN_API_VFS_WRITABLE"] = "1"
+    else:
+        command.append("--capability=CAP_NET_ADMIN")
+    os.execvpe(command[0], command, environment)
+
+
+def mount_disk(lab: Lab, name: str) -> None:
+    """Mount the server's layers, seen by nobody but the server."""
+    directory = lab.directory(name)
+    spec = lab.spec(name)
+    lower = [str(lab.path / "layers" / layer) for layer in spec["layers"]]
+    lower.append(str(base.tree(spec["base"])))
+    # Directories of a lower layer can be renamed like any other only with redirect_dir.
+    options = [
+        f"lowerdir={':'.join(lower)}",
+        f"upperdir={directory}/upper",
+        f"workdir={directory}/work",
+        "redirect_dir=on,index=off,metacopy=off",
+    ]
+    root = str(directory / "root")
+    machine.run(["mount", "-t", "overlay", "overlay", "-o", ",".join(options), root])
+
+
+def mount_control_groups() -> None:
+    """Where the version 2 hierarchy is not at the usual place, put it there."""
+    usual = Path("/sys/fs/cgroup")
+    if machine.control_groups() != usual:
+        machine.run(["mount", "-t", "cgroup2", "cgroup2", str(usual)])
