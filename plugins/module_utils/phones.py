@@ -274,9 +274,7 @@ class Control:
             raise PhoneError(f"{self.name}: the command {name} was refused")
         return str(answer.get("data", ""))
 
-    def wait(
-        self, match: Callable[[Event], bool], timeout: float, since: int = 0
-    ) -> Event | None:
+    def wait(self, match: Callable[[Event], bool], timeout: float, since: int = 0) -> Event | None:
         """The first event from number `since` on that matches; None after `timeout` seconds."""
         deadline = self._clock() + timeout
         position = since
@@ -345,9 +343,7 @@ def readable_log(log: str, lines: int) -> list[str]:
 class Phone:
     """A running phone. Use it as a context manager: leaving it ends the process."""
 
-    def __init__(
-        self, control: Control, process: subprocess.Popen[bytes], directory: Path
-    ) -> None:
+    def __init__(self, control: Control, process: subprocess.Popen[bytes], directory: Path) -> None:
         self.control = control
         self.name = control.name
         self._process = process
@@ -380,8 +376,9 @@ class Phone:
             raise PhoneError(f"{self.name}: the phone did not dial {target}: {answer.strip()}")
         call_id = found.group(1)
         event = self.control.wait(
-            lambda event: event.call_id == call_id
-            and event.kind in ("CALL_ESTABLISHED", "CALL_CLOSED"),
+            lambda event: (
+                event.call_id == call_id and event.kind in ("CALL_ESTABLISHED", "CALL_CLOSED")
+            ),
             timeout,
             since,
         )
@@ -389,9 +386,7 @@ class Phone:
         if event is None:
             return Attempt(call_id, False, seconds, None, f"no answer in {timeout:g} s")
         answered = event.kind == "CALL_ESTABLISHED"
-        return Attempt(
-            call_id, answered, seconds, 200 if answered else event.code, event.param
-        )
+        return Attempt(call_id, answered, seconds, 200 if answered else event.code, event.param)
 
     def incoming(self, timeout: float, since: int = 0) -> Event | None:
         """The first incoming call answered since event number `since`."""
