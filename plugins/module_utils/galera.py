@@ -81,11 +81,11 @@ def parse_grastate(text: str) -> dict[str, Any]:
 
     Returns ``{"uuid": str, "seqno": int, "safe_to_bootstrap": bool}``.
     """
-    values = dict(
-        (key.strip(), value.strip())
+    values = {
+        key.strip(): value.strip()
         for key, separator, value in (line.partition(":") for line in text.splitlines())
         if separator and not key.startswith("#")
-    )
+    }
     try:
         seqno = int(values.get("seqno", "-1"))
     except ValueError:
