@@ -31,11 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         lab = Lab(options.id)
-        machine.preflight()
+        machine.check_root()
         return int(options.run(lab, options) or 0)
     except LabError as error:
         print(f"lab.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("lab.py: interrupted; the same command again takes it up", file=sys.stderr)
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     added = command("up", up, "make the lab, or what is missing of it, and start all its servers")
     added.add_argument("--servers", type=listed, help="names, comma-separated (srv1,srv2,srv3)")
     added.add_argument("--probes", type=listed, help="machines outside only (probe1)")
-    added.add_argument("--nested", type=listed, default=[], help="servers that can hold a lab")
+    added.add_argument(
+        "--nested", type=listed, default=[], help="servers to make so that they can hold a lab"
+    )
     command("down", down, "remove the lab with all that its servers hold")
     command("status", status, "print what there is, as JSON")
     command("env", env, "print the variables that the inventory reads")
@@ -101,6 +106,7 @@ def owned(lab: Lab) -> Iterator[None]:
 def up(lab: Lab, options: argparse.Namespace) -> int:
     """Make the lab what the options say, whatever state it is in."""
     began = time.monotonic()
+    machine.check_tools()
     machine.RUNTIME.mkdir(parents=True, exist_ok=True)
     machine.CACHE.mkdir(parents=True, exist_ok=True)
     with owned(lab):

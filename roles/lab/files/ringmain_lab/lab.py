@@ -155,6 +155,8 @@ class Lab:
             "etc/network/interfaces.d/static": "\n".join(interfaces),
             "etc/apt/apt.conf.d/10proxy": (
                 f'Acquire::http::Proxy "{address}:{names.CACHE_PORT}";\n'
+                # The first byte comes when the cache has the whole file.
+                'Acquire::http::Timeout "600";\n'
             ),
             "root/.ssh/authorized_keys": self.key.with_suffix(".pub").read_text(encoding="ascii"),
         }

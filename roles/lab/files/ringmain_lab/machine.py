@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ CACHE = Path("/var/cache/ringmain")
 RUNTIME = Path("/var/lib/ringmain-lab")
 PROGRAM = Path(__file__).resolve().parent.parent / "lab.py"
 CLONE_NEWNET = 0x40000000
+LOCK_FORMAT = "hhqqi0q"  # struct flock of 64-bit Linux
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
@@ -53,17 +55,20 @@ def run(command: Sequence[str], check: bool = True) -> subprocess.CompletedProce
     return done
 
 
-def preflight() -> None:
-    """LabError unless this is root on a machine with the tools and kernel features needed."""
+def check_root() -> None:
+    """LabError unless this is root."""
     if os.geteuid() != 0:
         raise LabError("the lab makes network namespaces and mounts: run this as root (sudo)")
-    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+
+
+def check_tools() -> None:
+    """LabError that names the packages to install, unless all tools are there."""
+    missing = {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
     if not KEYRING.is_file():
-        missing.append("debian-archive-keyring")
+        missing.add("debian-archive-keyring")
     if missing:
-        raise LabError(
-            f"this machine lacks what a lab needs: run 'apt-get install {' '.join(missing)}'"
-        )
+        packages = " ".join(sorted(missing))
+        raise LabError(f"this machine lacks what a lab needs: run 'apt-get install {packages}'")
 
 
 def check_overlay() -> None:
@@ -114,38 +119,43 @@ def read_json(path: Path) -> Any:
 
 
 def holder(path: Path) -> int | None:
-    """Process id of whoever holds this lock file, None when nobody does."""
+    """Process id of whoever holds this lock file, None when nobody does.
+
+    Asks without taking the lock, so it is in nobody's way. Not for a lock of the caller's own.
+    """
     try:
-        with open(path, encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or 0)
+        with open(path, "rb") as file:
+            question = struct.pack(LOCK_FORMAT, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
     except FileNotFoundError:
-        pass
-    return None
+        return None
+    kind, _, _, _, pid = struct.unpack(LOCK_FORMAT, answer)
+    return None if kind == fcntl.F_UNLCK else int(pid)
 
 
 @contextlib.contextmanager
 def locked(path: Path, busy: Callable[[int], None]) -> Iterator[None]:
-    """Hold a lock file, with this process id in it.
+    """Hold a lock file; the kernel lets it go with this process, whatever ends it.
 
     Parameters:
         busy: called with the holder's process id when it is taken; when it returns, the lock is
             waited for.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            busy(int(file.read().strip() or 0))
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+    while True:
+        with open(path, "ab") as file:
+            pid = holder(path)
+            if pid:
+                busy(pid)
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX if pid else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # somebody was quicker: ask who
+            # The last holder may have removed the file: then this lock is worth nothing.
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                continue
+            yield
+            return
 
 
 def runs_systemd() -> bool:
@@ -292,3 +302,11 @@ def libc_call(name: str, *arguments: int) -> None:
     if getattr(library, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def forbid_forwarding() -> None:
+    """Have the present network namespace, which must be a fresh one, pass nothing on.
+
+    A new namespace begins with the machine's own setting.
+    """
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0", encoding="ascii")

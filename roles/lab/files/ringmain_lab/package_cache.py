@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -182,6 +183,11 @@ class CacheServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], cache: PackageCache) -> None:
         self.cache = cache
         super().__init__(address, Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no fault of the cache; anything else is reported."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def start(self) -> int:
         """Serve from a thread of its own; returns the port."""

@@ -57,6 +57,7 @@ def boot(lab: Lab, name: str) -> None:
     """
     keeper = os.getppid()
     machine.enter_group(machine.group_of(lab.id, name) / "machine")
+    machine.forbid_forwarding()
     member = lab.member(name)
     at_bridge = ["nsenter", f"--net=/proc/{keeper}/ns/net", "ip", "link"]
     for net in member.networks:

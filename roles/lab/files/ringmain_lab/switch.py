@@ -55,6 +55,7 @@ def enter_networks(lab: Lab) -> None:
                 os.close(descriptor)
                 return
     machine.libc_call("unshare", machine.CLONE_NEWNET)
+    machine.forbid_forwarding()
 
 
 def make_network(slot: int, side: str, into_machine: list[str]) -> None:
