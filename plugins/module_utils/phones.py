@@ -35,6 +35,9 @@ _LONGEST_MESSAGE = 1_000_000
 # baresip cuts a command at 1024 bytes without a word.
 _LONGEST_COMMAND = 1000
 
+# Seconds for a phone to unregister when it is told to end.
+PATIENCE = 3.0
+
 # What an account line takes without quoting.
 _PLAIN = re.compile(r"[A-Za-z0-9_.~!*'()&=+$/-]+")
 _HIDDEN = re.compile(r'((?:Proxy-)?Authorization:.*?response=")[^"]*', re.IGNORECASE)
@@ -434,7 +437,7 @@ class Phone:
         self.control.close()
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(3)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
