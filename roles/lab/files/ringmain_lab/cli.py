@@ -271,7 +271,9 @@ def down(lab: Lab, options: argparse.Namespace) -> int:
     began = time.monotonic()
     machine.RUNTIME.mkdir(parents=True, exist_ok=True)
     with owned(lab):
-        for group in machine.groups_of_lab(lab.id).values():
+        groups = machine.groups_of_lab(lab.id)
+        changed = bool(groups) or lab.path.exists()
+        for group in groups.values():
             machine.kill_group(group)
         if not machine.runs_systemd():
             machine.remove_group(machine.group_of(lab.id, "switch").parent)
@@ -290,6 +292,7 @@ def down(lab: Lab, options: argparse.Namespace) -> int:
         for gone in machine.RUNTIME.glob(f".{lab.id}.gone"):
             shutil.rmtree(gone)
         (machine.RUNTIME / f".{lab.id}.lock").unlink()
+    print(json.dumps({"changed": changed, "id": lab.id}))
     machine.say(f"lab '{lab.id}' is gone ({time.monotonic() - began:.1f}s)")
     return 0
 
