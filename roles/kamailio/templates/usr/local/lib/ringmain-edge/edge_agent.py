@@ -1,0 +1,345 @@
+#!/usr/bin/python3
+# Copyright (c) Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep what Kamailio reads: the local copy of the database, and the files it starts from.
+
+``prepare`` runs before Kamailio starts and makes sure that both SQLite files exist and are sound.
+``run`` stays: it copies the edge_* views whenever they changed and tells Kamailio, and it lets
+only the holder of the outside address ping phones behind NAT.
+
+Without the database the last good copy goes on serving; nothing here stands in a call's way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import json
+import logging
+import os
+import pwd
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("edge-agent")
+
+VIEWS = {"edge_tenant": "tenant", "edge_subscriber": "subscriber", "edge_route": "route"}
+"""View in the database (and table of the copy) -> table in Kamailio's memory."""
+
+MARKER = "*"
+"""Key in edge_tenant which says that the copy was filled from the database at least once."""
+
+Rows = list[tuple[str, str]]
+
+
+# --- the local copy -------------------------------------------------------------------------
+
+
+def write_copy(path: Path, tables: dict[str, Rows], fingerprint: str) -> None:
+    """Replace the copy at ``path`` in one step; whoever reads sees the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
+    os.close(descriptor)
+    database = sqlite3.connect(new, isolation_level=None)
+    try:
+        database.execute("BEGIN")
+        database.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        database.execute("INSERT INTO meta VALUES ('fingerprint', ?)", (fingerprint,))
+        database.execute(
+            "CREATE TABLE version (table_name TEXT PRIMARY KEY, table_version INTEGER NOT NULL)"
+        )
+        for view in VIEWS:
+            # Kamailio's htable wants types with each row: 0 is a string, 0 never expires.
+            database.execute(
+                f"CREATE TABLE {view} (key_name TEXT PRIMARY KEY, key_type INTEGER NOT NULL"
+                " DEFAULT 0, value_type INTEGER NOT NULL DEFAULT 0, key_value TEXT NOT NULL,"
+                " expires INTEGER NOT NULL DEFAULT 0)"
+            )
+            database.execute("INSERT INTO version VALUES (?, 2)", (view,))
+            database.executemany(
+                f"INSERT INTO {view} (key_name, key_value) VALUES (?, ?)", tables.get(view, [])
+            )
+        database.execute("COMMIT")
+    finally:
+        database.close()
+    os.replace(new, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """What the copy at ``path`` was made from; None when there is no sound copy."""
+    if not path.is_file():
+        return None
+    try:
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                return None
+            row = database.execute("SELECT value FROM meta WHERE name = 'fingerprint'").fetchone()
+            return str(row[0]) if row else None
+        finally:
+            database.close()
+    except sqlite3.DatabaseError:
+        return None
+
+
+def is_sound_location(path: Path) -> bool:
+    """True when Kamailio can start from the locations file."""
+    if not path.is_file():
+        return False
+    try:
+        database = sqlite3.connect(path)
+        try:
+            return (
+                database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+                and database.execute(
+                    "SELECT count(*) FROM version WHERE table_name = 'location'"
+                ).fetchone()[0]
+                == 1
+            )
+        finally:
+            database.close()
+    except sqlite3.DatabaseError:
+        return False
+
+
+def write_empty_location(path: Path, schemas: Iterable[Path]) -> None:
+    """Make an empty locations file from the schemas which Kamailio's package brings."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    database = sqlite3.connect(new)
+    try:
+        for schema in schemas:
+            database.executescript(schema.read_text(encoding="ascii"))
+        database.execute("PRAGMA journal_mode = WAL")
+    finally:
+        database.close()
+    os.replace(new, path)
+
+
+def set_aside(path: Path) -> None:
+    """Keep a broken file for whoever wants to know why, and make room for a new one."""
+    if path.exists():
+        log.error("%s is not readable: kept as %s.broken, starting empty", path, path.name)
+        os.replace(path, path.with_name(path.name + ".broken"))
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def prepare(settings: dict[str, Any]) -> None:
+    """Before Kamailio starts: both files exist, are sound and belong to who uses them."""
+    kamailio = pwd.getpwnam("kamailio")
+    location = Path(settings["location_file"])
+    if not is_sound_location(location):
+        set_aside(location)
+        write_empty_location(location, [Path(schema) for schema in settings["location_schemas"]])
+    for path in (location, *(location.with_name(location.name + s) for s in ("-wal", "-shm"))):
+        if path.exists():
+            os.chown(path, kamailio.pw_uid, kamailio.pw_gid)
+            path.chmod(0o640)
+    data = Path(settings["data_file"])
+    if read_fingerprint(data) is None:
+        set_aside(data)
+        write_copy(data, {}, "")
+        log.warning("no copy of the database yet: the edge answers 503 until one is made")
+    os.chown(data, pwd.getpwnam("ringmain-edge").pw_uid, grp.getgrnam("kamailio").gr_gid)
+
+
+# --- the database ---------------------------------------------------------------------------
+
+
+def connect(settings: dict[str, Any]) -> Any:
+    """Open the database; only a server with a certificate of the cluster's CA is believed."""
+    import pymysql
+
+    return pymysql.connect(
+        host=settings["database_host"],
+        port=settings["database_port"],
+        user=settings["database_user"],
+        password=settings["database_password"],
+        database=settings["database_name"],
+        ssl_ca=settings["database_ca"],
+        ssl_verify_cert=True,
+        ssl_verify_identity=True,
+        connect_timeout=3,
+        read_timeout=10,
+        write_timeout=10,
+        charset="utf8mb4",
+        autocommit=True,
+    )
+
+
+def fetch_fingerprint(cursor: Any) -> str:
+    """One short line that differs whenever any row of the views does, computed by the server."""
+    parts = []
+    for view in VIEWS:
+        cursor.execute(
+            "SELECT COUNT(*), COALESCE(BIT_XOR(CAST(CONV(LEFT(MD5(CONCAT(key_name, '\\n',"
+            f" key_value)), 16), 16, 10) AS UNSIGNED)), 0) FROM {view}"
+        )
+        parts.append(":".join(str(value) for value in cursor.fetchone()))
+    return " ".join(parts)
+
+
+def fetch_tables(cursor: Any) -> dict[str, Rows]:
+    """All rows of the views, from one moment."""
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+    try:
+        tables: dict[str, Rows] = {}
+        for view in VIEWS:
+            cursor.execute(f"SELECT key_name, key_value FROM {view}")
+            tables[view] = [(str(key), str(value)) for key, value in cursor.fetchall()]
+        return tables
+    finally:
+        cursor.execute("COMMIT")
+
+
+# --- Kamailio -------------------------------------------------------------------------------
+
+
+def call_kamailio(path: str, method: str, params: list[Any], timeout: float = 5.0) -> Any:
+    """One JSON-RPC call over Kamailio's datagram socket; raises OSError or RuntimeError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.bind("")  # an address of the kernel's choice, for the answer
+        client.settimeout(timeout)
+        client.connect(path)
+        client.send(
+            json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 1}).encode()
+        )
+        answer = json.loads(client.recv(65536))
+    if "error" in answer:
+        raise RuntimeError(f"{method}: {answer['error'].get('message', answer['error'])}")
+    return answer.get("result")
+
+
+def holds_address(address: str) -> bool:
+    """True when ``address`` is one of this host now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+# --- the service ----------------------------------------------------------------------------
+
+
+class Agent:
+    """What ``run`` repeats, with the database and Kamailio as callables."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        kamailio: Callable[[str, list[Any]], Any],
+        database: Callable[[], Any],
+    ) -> None:
+        self.settings = settings
+        self.kamailio = kamailio
+        self.database = database
+        self.connection: Any = None
+        self.data = Path(settings["data_file"])
+        self.fingerprint = read_fingerprint(self.data)
+        self.reload_owed = True
+        self.said: dict[str, str] = {}
+
+    def say(self, topic: str, message: str, level: int = logging.WARNING) -> None:
+        """Log what changed about ``topic``; the same message is not repeated each round."""
+        if self.said.get(topic) != message:
+            log.log(level, "%s", message)
+            self.said[topic] = message
+
+    def copy(self) -> None:
+        """Bring the copy up to date when the database differs from it."""
+        try:
+            if self.connection is None:
+                self.connection = self.database()
+            with self.connection.cursor() as cursor:
+                fingerprint = fetch_fingerprint(cursor)
+                if fingerprint == self.fingerprint:
+                    self.say("database", "database reached, copy is current", logging.INFO)
+                    return
+                tables = fetch_tables(cursor)
+        except Exception as error:  # any failure means the same: keep serving the last copy
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+            self.say("database", f"database not reached, keeping the last copy: {error}")
+            return
+        if not tables["edge_tenant"] and self.fingerprint:
+            self.say("database", "the database has no tenants at all: keeping the last copy")
+            return
+        tables["edge_tenant"].append((MARKER, "filled"))
+        write_copy(self.data, tables, fingerprint)
+        self.fingerprint = fingerprint
+        self.reload_owed = True
+        counts = ", ".join(f"{len(tables[view])} in {view}" for view in VIEWS)
+        self.say("database", f"copied: {counts}", logging.INFO)
+
+    def tell(self) -> None:
+        """Have Kamailio load the copy if it may have an older one in memory."""
+        if not self.reload_owed:
+            return
+        try:
+            for table in VIEWS.values():
+                self.kamailio("htable.reload", [table])
+        except (OSError, RuntimeError, ValueError) as error:
+            self.say("kamailio", f"Kamailio did not load the copy, will ask again: {error}")
+            return
+        self.reload_owed = False
+        self.say("kamailio", "Kamailio has loaded the copy", logging.INFO)
+
+    def gate_pings(self) -> None:
+        """Phones are pinged from the outside address, so by its holder alone."""
+        try:
+            self.kamailio(
+                "nathelper.enable_ping", [int(holds_address(self.settings["outside_ip"]))]
+            )
+        except (OSError, RuntimeError, ValueError):
+            # Kamailio is away; when it comes back it loads the copy by itself.
+            return
+
+    def run(self) -> None:
+        """Repeat for ever."""
+        while True:
+            self.copy()
+            self.tell()
+            self.gate_pings()
+            time.sleep(self.settings["interval"])
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: prepare or run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=["prepare", "run"])
+    parser.add_argument("--settings", default="/etc/ringmain-edge/agent.json")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    settings = json.loads(Path(options.settings).read_text(encoding="utf-8"))
+    os.umask(0o027)
+    if options.command == "prepare":
+        prepare(settings)
+        return 0
+    agent = Agent(
+        settings,
+        kamailio=lambda method, params: call_kamailio(settings["rpc_socket"], method, params),
+        database=lambda: connect(settings),
+    )
+    agent.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
