@@ -63,7 +63,7 @@ STEPS = [
     Step("galaxy-importer", f"ansible-galaxy collection build --output-path {BUILD} && cd {BUILD}"
          " && python -m galaxy_importer.main ringmain-voip-*.tar.gz", COPY,
          never="WARNING|ERROR|Traceback"),  # it succeeds even where its own ansible-lint dies
-    Step("unit", "pytest -q tests/unit"),
+    Step("unit", "pytest --tb=short tests/unit"),
     Step("mypy", f"mypy {LINK}/plugins {LINK}/tests/tools"),
     Step("antsibull-docs", "antsibull-docs lint-collection-docs --plugin-docs .", COPY),
     Step("antsibull-changelog", "antsibull-changelog lint"),

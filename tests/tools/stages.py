@@ -1,0 +1,110 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""`make test`: one stage after another, each with its budget, and a table of what they took.
+
+A stage over its budget is a matter for its owner; only the total fails a run on the clock.
+The last lines are the closing lines of all pytest runs and their sum.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOTAL_MINUTES = 75
+CLOSING_LINE = re.compile(r"^=+ (?P<counts>.*\b(?:passed|failed|errors?)\b.*) in [\d.]+s.*=+$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A command with its budget in minutes; without the stages it needs it is not begun."""
+
+    name: str
+    budget: float
+    command: str
+    needs: tuple[str, ...] = ()
+
+
+STAGES = [
+    Stage("check", 5, "make --no-print-directory check"),
+    Stage("check-newest", 3, "make --no-print-directory check-newest"),
+]
+
+
+def run(stage: Stage) -> tuple[bool, list[str]]:
+    """Run a stage, passing on what it prints; return success and its pytest closing lines."""
+    closing = []
+    with subprocess.Popen(
+        ["bash", "-eu", "-c", stage.command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if CLOSING_LINE.match(line):
+                closing.append(line.strip())
+    return process.returncode == 0, closing
+
+
+def add_up(closing: list[str], seconds: float) -> str:
+    """One closing line for all: `===== 3 failed, 120 passed in 300.0s =====`."""
+    total: collections.Counter[str] = collections.Counter()
+    for line in closing:
+        match = CLOSING_LINE.match(line)
+        assert match is not None
+        for count, word in re.findall(r"(\d+) (\w+)", match["counts"]):
+            total[{"error": "errors", "warning": "warnings"}.get(word, word)] += int(count)
+    counts = ", ".join(f"{total[word]} {word}" for word in sorted(total))
+    return f" {counts} in {seconds:.1f}s ".center(80, "=")
+
+
+def main() -> int:
+    """Run all stages and return the exit code for the shell."""
+    start = time.monotonic()
+    table: list[tuple[str, str, str, str]] = []
+    done: set[str] = set()
+    closing: list[str] = []
+    for stage in STAGES:
+        if not done.issuperset(stage.needs):
+            table.append((stage.name, f"{stage.budget:g} min", "-", "not begun"))
+            continue
+        print(f"\n##### {stage.name} (budget {stage.budget:g} min)", flush=True)
+        begun = time.monotonic()
+        passed, lines = run(stage)
+        minutes = (time.monotonic() - begun) / 60
+        closing += [f"{line}  {stage.name}" for line in lines]
+        if passed:
+            done.add(stage.name)
+        word = "ok" if passed else "FAILED"
+        word += " (over its budget)" if minutes > stage.budget else ""
+        print(f"##### {stage.name}: {word}, {minutes:.1f} min", flush=True)
+        table.append((stage.name, f"{stage.budget:g} min", f"{minutes:.1f} min", word))
+
+    seconds = time.monotonic() - start
+    in_time = seconds <= TOTAL_MINUTES * 60
+    word = "ok" if in_time else "FAILED: too long"
+    table.append(("total", f"{TOTAL_MINUTES} min", f"{seconds / 60:.1f} min", word))
+    print(f"\n{'stage':24}{'budget':>9}{'took':>11}")
+    for name, budget, took, word in table:
+        print(f"{name:24}{budget:>9}{took:>11}  {word}")
+    print()
+    for line in closing:
+        print(line)
+    print(add_up([line.rpartition("  ")[0] for line in closing], seconds), flush=True)
+    return 0 if in_time and len(done) == len(STAGES) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
