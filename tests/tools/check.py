@@ -19,6 +19,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ CACHE = ROOT / ".cache"
 COPY = CACHE / "copy" / "ansible_collections" / "ringmain" / "voip"
 LINK = CACHE / "collections" / "ansible_collections" / "ringmain" / "voip"
 BUILD = CACHE / "build"
+TIME_LIMIT = 300
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTEST_CLOSING_LINE = re.compile(
     r"^=+ .*\b(passed|failed|errors?)\b.* in [\d.]+s.*=+$", re.MULTILINE
@@ -74,9 +76,9 @@ STEPS = [
 
 
 def run(step: Step) -> Result:
-    """Run one step to its end."""
+    """Run one step to its end, or to TIME_LIMIT: then it and what it started are killed."""
     start = time.monotonic()
-    process = subprocess.run(
+    with subprocess.Popen(
         ["bash", "-eu", "-c", step.command],
         cwd=step.cwd,
         stdin=subprocess.DEVNULL,
@@ -84,10 +86,16 @@ def run(step: Step) -> Result:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
-    failed = process.returncode != 0 or bool(step.never and re.search(step.never, process.stdout))
-    return Result(step, failed, time.monotonic() - start, process.stdout)
+        start_new_session=True,
+    ) as process:
+        try:
+            output, dummy = process.communicate(timeout=TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, dummy = process.communicate()
+            output += f"\nKilled: it had not ended after {TIME_LIMIT} s\n"
+    failed = process.returncode != 0 or bool(step.never and re.search(step.never, output))
+    return Result(step, failed, time.monotonic() - start, output)
 
 
 def copy_collection() -> None:
