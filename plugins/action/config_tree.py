@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: Ringmain contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller side of config_tree: render a role's trees and hand them to the module. Documented there."""
+"""Controller side of config_tree: render a role's trees and hand them to the module."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-
 from ansible_collections.ringmain.voip.plugins.module_utils.config_tree import Rendered, pack
+from ansible_collections.ringmain.voip.plugins.plugin_utils.template_lines import failing_line
 
 SUFFIX = ".j2"
 
@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _requires_connection = True
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
+    ) -> dict[str, t.Any]:
         """Render all trees and run the module with them."""
         task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
@@ -66,19 +68,25 @@ class ActionModule(ActionBase):
     def _render_tree(self, src: str, dest: str, task_vars: dict[str, t.Any]) -> dict[str, Rendered]:
         folder = self._find_needle("templates", src)
         if not os.path.isdir(folder):
-            raise AnsibleActionFail(f"src must be a directory below the role's templates: {folder} is none")
+            raise AnsibleActionFail(
+                f"src must be a directory below the role's templates: {folder} is none"
+            )
         depth = len(os.path.normpath(src).split(os.sep))
         templates = os.path.normpath(os.path.join(folder, *[".."] * depth))
         files: dict[str, Rendered] = {}
         for relative, path in list_sources(folder):
             name = relative.removesuffix(SUFFIX)
             if name in files:
-                raise AnsibleActionFail(f"{os.path.join(src, name)} exists both with and without {SUFFIX}")
+                raise AnsibleActionFail(
+                    f"{os.path.join(src, name)} exists both with and without {SUFFIX}"
+                )
             if name == relative:
                 with open(path, "rb") as stream:
                     content = stream.read()
             else:
-                content = self._render(path, os.path.join(src, relative), dest, name, task_vars, templates, folder)
+                content = self._render(
+                    path, os.path.join(src, relative), dest, name, task_vars, templates, folder
+                )
                 if not content.strip():
                     continue
             files[name] = Rendered(content, os.access(path, os.X_OK))
@@ -102,15 +110,25 @@ class ActionModule(ActionBase):
             "template_fullpath": path,
             "template_destpath": os.path.join(dest, name),
         }
-        templar = self._templar.copy_with_new_env(
-            searchpath=[templates, folder, os.path.dirname(path)], available_variables=variables
-        )
-        try:
-            text = templar.template(
-                trust_as_template(self._loader.get_text_file_contents(path)),
+        source = self._loader.get_text_file_contents(path)
+
+        def render(text: str, more: dict[str, t.Any]) -> t.Any:
+            templar = self._templar.copy_with_new_env(
+                searchpath=[templates, folder, os.path.dirname(path)],
+                available_variables={**variables, **more},
+            )
+            return templar.template(
+                trust_as_template(text),
                 escape_backslashes=False,
                 overrides={"trim_blocks": True, "lstrip_blocks": False, "newline_sequence": "\n"},
             )
+
+        try:
+            text = render(source, {})
         except AnsibleError as exc:
-            raise AnsibleActionFail(f"{shown} cannot be rendered: {exc.message}", orig_exc=exc) from exc
+            line = failing_line(source, exc, render)
+            where = shown if line is None else f"{shown}, line {line},"
+            raise AnsibleActionFail(
+                f"{where} cannot be rendered: {exc.message}", orig_exc=exc
+            ) from exc
         return ("" if text is None else str(text)).encode("utf-8")

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Replace whole configuration directories: compare, stage, check, swap.
 
-A *tree* is a directory that belongs to one role as a whole. It is staged beside its destination, the
-service's own check runs on the staged copy, and only then does it take the place of the live directory.
-Nothing here knows Ansible: a failure is a C(ConfigTreeError), commands run through a callable.
+A *tree* is a directory that belongs to one role as a whole. It is staged beside its destination,
+the service's own check runs on the staged copy, and only then does it take the place of the live
+directory. Nothing here knows Ansible: a failure is a C(ConfigTreeError), commands run through a
+callable.
 
 Names beside a destination ``/etc/kamailio``:
 
@@ -51,7 +52,7 @@ _RENAME_EXCHANGE = 2
 _CHECK_SECONDS = 120
 
 Runner = Callable[[Sequence[str]], "tuple[int, str]"]
-"""Runs one command (argv) and gives its exit code and what it wrote; OSError when it cannot start."""
+"""Runs one command (argv), gives exit code and output; OSError when it cannot start."""
 
 
 class ConfigTreeError(Exception):
@@ -101,7 +102,8 @@ class Entry:
 class Change:
     """One difference between the live tree and the wanted one.
 
-    C(what) is C(new), C(content), C(attributes) or C(removed); C(path) is relative ("" = the tree itself).
+    C(what) is C(new), C(content), C(attributes) or C(removed); C(path) is relative, "" for the
+    tree itself.
     """
 
     path: str
@@ -119,7 +121,7 @@ class Outcome:
     diff: list[dict[str, t.Any]] = field(default_factory=list)
 
 
-# --- the way from the controller to the host ---------------------------------------------------------
+# --- the way from the controller to the host ----------------------------------
 
 
 def pack(trees: Sequence[Mapping[str, Rendered]]) -> str:
@@ -161,18 +163,20 @@ def unpack(packed: str) -> list[dict[str, Rendered]]:
 def parse_mode(value: str, option: str) -> int:
     """Octal permissions such as C(0640). Raises ConfigTreeError naming the option."""
     if not re.fullmatch(r"0?[0-7]{3}", value):
-        raise ConfigTreeError(f'{option} must be octal permissions in quotes such as "0640", not {value!r}')
+        raise ConfigTreeError(
+            f'{option} must be octal permissions in quotes such as "0640", not {value!r}'
+        )
     return int(value, 8)
 
 
-# --- names and patterns ------------------------------------------------------------------------------
+# --- names and patterns -------------------------------------------------------
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
     """Whether a pattern names C(path) or a directory above it.
 
-    Without a slash a pattern names a file or directory at any depth; with one it is anchored at the top
-    of the tree. C(*), C(?) and C([…]) do not cross a slash.
+    Without a slash a pattern names a file or directory at any depth; with one it is anchored at
+    the top of the tree. C(*), C(?) and C([…]) do not cross a slash.
     """
     parts = path.split("/")
     for pattern in patterns:
@@ -181,7 +185,7 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
             if any(fnmatch.fnmatchcase(part, wanted[0]) for part in parts):
                 return True
         elif len(wanted) <= len(parts) and all(
-            fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted)
+            fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=False)
         ):
             return True
     return False
@@ -215,7 +219,7 @@ def _identify(name: str, what: str, dest: str, check_mode: bool) -> int | None:
         ) from None
 
 
-# --- reading -----------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------
 
 
 def _entry(status: os.stat_result) -> Entry:
@@ -246,11 +250,13 @@ def scan(root: str) -> dict[str, Entry]:
 
 def read_file(path: str) -> bytes:
     """The content of a regular file; a symbolic link at its place is an error."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+    with open(
+        os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+    ) as stream:
         return stream.read()
 
 
-# --- comparing ---------------------------------------------------------------------------------------
+# --- comparing ----------------------------------------------------------------
 
 
 @dataclass
@@ -275,7 +281,11 @@ class Comparison:
 
     def is_kept(self, path: str) -> bool:
         """Whether a path, be it new since the comparison, is someone else's."""
-        return matches(path, self.tree.keep) and path not in self.files and path not in self.directories
+        return (
+            matches(path, self.tree.keep)
+            and path not in self.files
+            and path not in self.directories
+        )
 
     def attributes_of(self, path: str) -> tuple[int, int | None, int | None]:
         """Wanted mode, user id and group id of one of our paths."""
@@ -289,9 +299,12 @@ def compare(tree: Tree, check_mode: bool = False) -> Comparison:
 
     Raises ConfigTreeError when the destination is no directory or its owner does not exist.
     """
-    if not os.path.isabs(tree.dest) or os.path.normpath(tree.dest) == "/":
-        raise ConfigTreeError(f"dest must be the absolute path of a directory, not {tree.dest!r}")
     dest = os.path.realpath(tree.dest)
+    # What is not rendered is removed: never from / or /etc by a slip.
+    if not os.path.isabs(tree.dest) or os.path.dirname(dest) == "/":
+        raise ConfigTreeError(
+            f"dest must be an absolute path at least two levels deep, not {tree.dest!r}"
+        )
     swap = beside(dest, "swap")
     # Between two renames nothing is at dest: the live tree has the other name (see exchange).
     live = swap if not os.path.lexists(dest) and os.path.isdir(swap) else dest
@@ -334,11 +347,12 @@ def _changes(comparison: Comparison) -> Iterator[Change]:
         rendered = comparison.files.get(path)
         if entry is None:
             yield Change(path, "new")
-        elif entry.kind != ("directory" if rendered is None else "file"):
-            yield Change(path, "content")
-        elif rendered is not None and (
-            entry.size != len(rendered.content)
-            or read_file(os.path.join(comparison.live, path)) != rendered.content
+        elif entry.kind != ("directory" if rendered is None else "file") or (
+            rendered is not None
+            and (
+                entry.size != len(rendered.content)
+                or read_file(os.path.join(comparison.live, path)) != rendered.content
+            )
         ):
             yield Change(path, "content")
         else:
@@ -350,7 +364,7 @@ def _changes(comparison: Comparison) -> Iterator[Change]:
             yield Change(path, "removed")
 
 
-# --- what the operator sees --------------------------------------------------------------------------
+# --- what the operator sees ---------------------------------------------------
 
 
 def describe(comparison: Comparison) -> list[dict[str, t.Any]]:
@@ -364,7 +378,10 @@ def describe(comparison: Comparison) -> list[dict[str, t.Any]]:
         entry = comparison.found.get(change.path)
         if change.what == "removed":
             # Its origin is unknown, and so is whether it holds a secret.
-            item |= {"before": f"a {entry.kind if entry else 'file'} that is not ours\n", "after": ""}
+            item |= {
+                "before": f"a {entry.kind if entry else 'file'} that is not ours\n",
+                "after": "",
+            }
         elif change.what == "attributes":
             item |= {
                 "before": _attribute_text(comparison, change.path, live=True),
@@ -430,7 +447,7 @@ def hide_secrets(output: str, trees: Iterable[Tree]) -> str:
     return output
 
 
-# --- writing -----------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------
 
 
 def _sync_directory(path: str) -> None:
@@ -544,7 +561,9 @@ def carry_late_writes(
 ) -> None:
     """Bring over what its owner changed in the kept part of the old tree between copy and swap."""
     kept = {path for path in scan(previous) if path and matches(path, keep)}
-    tops = {path for path in kept | copied.keys() if os.path.dirname(path) not in kept | copied.keys()}
+    tops = {
+        path for path in kept | copied.keys() if os.path.dirname(path) not in kept | copied.keys()
+    }
     for path in sorted(tops):
         source, target = os.path.join(previous, path), os.path.join(dest, path)
         then = {name: copied[name] for name in copied if f"{name}/".startswith(f"{path}/")}
@@ -585,9 +604,10 @@ def _renameat2_exchange(first: str, second: str) -> None:
 def exchange(staged: str, dest: str) -> str:
     """Put the staged tree at C(dest); what was there is at C(staged) afterwards.
 
-    Gives the way it was done: C(first) (nothing was there), C(exchange) (one step), C(rename) (two renames,
-    where the file system cannot exchange) or C(in place) (file by file, where the directory itself cannot be
-    renamed: part of a lower overlay layer, or a mount point). After C(in place) nothing is at C(staged).
+    Gives the way it was done: C(first) (nothing was there), C(exchange) (one step), C(rename) (two
+    renames, where the file system cannot exchange) or C(in place) (file by file, where the
+    directory itself cannot be renamed: part of a lower overlay layer, or a mount point). After
+    C(in place) nothing is at C(staged).
     """
     parent = os.path.dirname(dest)
     if not os.path.lexists(dest):
@@ -714,7 +734,7 @@ def _repair_attributes(comparison: Comparison) -> None:
             os.close(descriptor)
 
 
-# --- checking ----------------------------------------------------------------------------------------
+# --- checking -----------------------------------------------------------------
 
 
 def run_command(argv: Sequence[str]) -> tuple[int, str]:
@@ -732,7 +752,7 @@ def run_command(argv: Sequence[str]) -> tuple[int, str]:
 
 
 def check_staged(staged: Sequence[tuple[Tree, str]], run: Runner) -> None:
-    """Run the checks of all staged trees. Raises ConfigTreeError that reports every failure at once."""
+    """Run the checks of all staged trees. Raises one ConfigTreeError for all failures."""
     failures: list[str] = []
     for tree, path in staged:
         for check in tree.checks:
@@ -762,7 +782,7 @@ def check_staged(staged: Sequence[tuple[Tree, str]], run: Runner) -> None:
         raise ConfigTreeError("\n".join(failures))
 
 
-# --- digests -----------------------------------------------------------------------------------------
+# --- digests ------------------------------------------------------------------
 
 
 def digest_of(trees: Iterable[Tree]) -> str:
@@ -792,7 +812,7 @@ def _write_digest(path: str, digest: str) -> None:
     _sync_directory(os.path.dirname(path))
 
 
-# --- the whole -----------------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -826,15 +846,15 @@ def apply(
 ) -> Outcome:
     """Make all trees what they should be, or none of them.
 
-    C(installed) false leaves out the checks. In check mode nothing beside C(scratch) (a private directory
-    for the checks; without one they are left out) is written. Raises ConfigTreeError, and OSError where the
-    system refuses.
+    C(installed) false leaves out the checks. In check mode nothing beside C(scratch) (a private
+    directory for the checks; without one they are left out) is written. Raises ConfigTreeError,
+    and OSError where the system refuses.
     """
     dests = [os.path.realpath(tree.dest) for tree in trees]
     for index, dest in enumerate(dests):
         for other in dests[:index]:
             if os.path.commonpath([dest, other]) in (dest, other):
-                raise ConfigTreeError(f"two trees share {min(dest, other, key=len)}")
+                raise ConfigTreeError(f"two trees share {min(dest, other)}")
     with contextlib.ExitStack() as stack:
         if not check_mode:
             stack.enter_context(_locked(dests))
@@ -845,7 +865,9 @@ def apply(
         outcome = Outcome(digest=digest_of(trees))
         for comparison in comparisons:
             outcome.changed_files += [
-                os.path.join(comparison.tree.dest, change.path) if change.path else comparison.tree.dest
+                os.path.join(comparison.tree.dest, change.path)
+                if change.path
+                else comparison.tree.dest
                 for change in comparison.changes
             ]
             if with_diff:
@@ -863,8 +885,9 @@ def apply(
             if _read_digest(digest_file) != outcome.digest:
                 outcome.changed_files.append(digest_file)
                 if not check_mode:
-                    # After the swap: a daemon that starts in between is then taken for older than it is,
-                    # which costs a restart; the other order would hide that it runs old configuration.
+                    # After the swap: a daemon that starts in between is then taken for older than
+                    # it is, which costs a restart; the other order would hide that it runs old
+                    # configuration.
                     _write_digest(digest_file, outcome.digest)
             running = _read_digest(os.path.join(running_directory, f"{service}.digest"))
             outcome.restart_pending = running not in (None, outcome.digest)

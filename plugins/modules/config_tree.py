@@ -12,21 +12,24 @@ version_added: 0.1.0
 author:
   - Ringmain contributors (@ringmain)
 description:
-  - Renders a directory of the role's templates on the controller and makes it the content of a directory
-    on the host, in one task.
-  - All trees are staged beside their destinations, then all checks run on the staged trees, then all trees
-    are swapped in. When a check fails nothing is touched.
-  - The destination belongs to this task as a whole. What is not rendered is removed, except for what O(trees[].keep) names,
-    and drift of content, permissions and owners is repaired.
-  - The tree that was live before the last change of content stays beside the destination as C(.NAME.ringmain-previous).
+  - Renders a directory of the role's templates on the controller and makes it the content of a
+    directory on the host, in one task.
+  - All trees are staged beside their destinations, then all checks run on the staged trees, then
+    all trees are swapped in. When a check fails nothing is touched.
+  - The destination belongs to this task as a whole. What is not rendered is removed, except for
+    what O(trees[].keep) names, and drift of content, permissions and owners is repaired.
+  - The tree that was live before the last change of content stays beside the destination as
+    C(.NAME.ringmain-previous).
   - A run that is cut short leaves nothing that a second run does not complete.
 attributes:
   check_mode:
     support: full
-    description: Can run in check mode. The checks run on a temporary copy when O(installed) is true.
+    description: Can run in check mode. The checks run on a temporary copy when O(installed) is
+      true.
   diff_mode:
     support: full
-    description: Shows every file that changes, except for the content of those that O(trees[].secret) names.
+    description: Shows every file that changes, except for the content of those that
+      O(trees[].secret) names.
   platform:
     support: full
     platforms: linux
@@ -41,10 +44,13 @@ options:
       src:
         description:
           - Directory below the role's C(templates/).
-          - Files whose name ends in C(.j2) are rendered like M(ansible.builtin.template) does, and lose this suffix.
-            One that renders to nothing but white space is left out. All other files are copied as they are.
-          - C(include) and C(import) find other templates below C(templates/) and below this directory.
-          - The variable C(config_tree_path) is O(trees[].dest) while the templates of this tree are rendered.
+          - Files whose name ends in C(.j2) are rendered like M(ansible.builtin.template) does, and
+            lose this suffix. One that renders to nothing but white space is left out. All other
+            files are copied as they are.
+          - C(include) and C(import) find other templates below C(templates/) and below this
+            directory.
+          - The variable C(config_tree_path) is O(trees[].dest) while the templates of this tree
+            are rendered.
         type: str
         required: true
       dest:
@@ -81,27 +87,32 @@ options:
       check:
         description:
           - Commands that must succeed on the staged tree, whose path takes the place of C({tree}).
-          - They run on the host, as the task's user and without a shell. A single string is one command.
+          - They run on the host, as the task's user and without a shell. A single string is one
+            command.
         type: list
         elements: str
         default: []
       secret:
-        description: Patterns, as in O(trees[].keep), of files whose content never shows in diffs and messages.
+        description: Patterns, as in O(trees[].keep), of files whose content never shows in diffs
+          and messages.
         type: list
         elements: str
         default: []
       restart_for:
-        description: Patterns, as in O(trees[].keep), of files whose change takes effect only when the service restarts.
+        description: Patterns, as in O(trees[].keep), of files whose change takes effect only when
+          the service restarts.
         type: list
         elements: str
         default: []
   service:
     description:
-      - Names the file C(/etc/ringmain/digests/SERVICE), which holds the digest of the files that O(trees[].restart_for) names.
+      - Names the file C(/etc/ringmain/digests/SERVICE), which holds the digest of the files that
+        O(trees[].restart_for) names.
       - The service's unit copies it to C(/run/ringmain/SERVICE.digest) when it starts.
     type: str
   installed:
-    description: When false the checks are left out, because what they need is not installed yet (check mode on an empty server).
+    description: When false the checks are left out, because what they need is not installed yet
+      (check mode on an empty server).
     type: bool
     default: true
   rendered:
@@ -162,7 +173,6 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.ringmain.voip.plugins.module_utils.config_tree import (
     ConfigTreeError,
     Tree,
@@ -189,7 +199,9 @@ def build_trees(params: dict[str, t.Any]) -> list[Tree]:
     """Trees of the module's parameters. Raises ConfigTreeError."""
     rendered = unpack(params["rendered"])
     if len(rendered) != len(params["trees"]):
-        raise ConfigTreeError(f"{len(params['trees'])} trees are wanted, {len(rendered)} are rendered")
+        raise ConfigTreeError(
+            f"{len(params['trees'])} trees are wanted, {len(rendered)} are rendered"
+        )
     return [
         Tree(
             dest=os.path.normpath(given["dest"]),
@@ -197,13 +209,15 @@ def build_trees(params: dict[str, t.Any]) -> list[Tree]:
             owner=given["owner"],
             group=given["group"],
             mode=parse_mode(given["mode"], f"mode of {given['dest']}"),
-            directory_mode=parse_mode(given["directory_mode"], f"directory_mode of {given['dest']}"),
+            directory_mode=parse_mode(
+                given["directory_mode"], f"directory_mode of {given['dest']}"
+            ),
             keep=tuple(given["keep"]),
             checks=tuple(given["check"]),
             secret=tuple(given["secret"]),
             restart_for=tuple(given["restart_for"]),
         )
-        for given, files in zip(params["trees"], rendered)
+        for given, files in zip(params["trees"], rendered, strict=True)
     ]
 
 
