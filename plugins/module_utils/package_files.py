@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian package files and what of them a host still lacks. Pure functions on plain data."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, urlsplit
+
+_FILE_NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]+)_(?P<version>[^_/]+)_[a-z0-9-]+\.deb")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def parse_installed(lines: Iterable[str]) -> dict[str, str]:
+    """Versions of the installed packages by name, without epochs.
+
+    C(lines) is what C(dpkg-query) prints as C(${Package} ${Version} ${db:Status-Status}).
+    Packages of which only configuration is left do not count.
+    """
+    installed = {}
+    for line in lines:
+        name, _space, rest = line.partition(" ")
+        version, _space, status = rest.partition(" ")
+        if status == "installed":
+            installed[name] = re.sub(r"^[0-9]+:", "", version)
+    return installed
+
+
+def missing_files(
+    files: Iterable[Mapping[str, t.Any]], installed: Mapping[str, str], directory: str = ""
+) -> list[dict[str, str]]:
+    """The package files whose package is not installed in just this version, in the order given.
+
+    Each of C(files) has C(sha256) and one of C(path), C(url), C(file) (a name below C(directory)).
+    The result has C(name), C(version), C(basename), C(sha256) and either C(path) or C(url).
+    Raises ValueError with what is wrong about an entry.
+    """
+    missing = []
+    for entry in files:
+        given = {key: str(entry[key]) for key in ("path", "url", "file") if entry.get(key)}
+        if len(given) != 1:
+            raise ValueError(
+                f"a package file needs either path or url, not {sorted(given) or 'none'}"
+            )
+        [(kind, source)] = given.items()
+        basename = unquote(urlsplit(source).path if kind == "url" else source).rpartition("/")[2]
+        match = _FILE_NAME.fullmatch(basename)
+        if not match:
+            raise ValueError(
+                f"{source} is not named like a Debian package (NAME_VERSION_ARCHITECTURE.deb)"
+            )
+        if not _SHA256.fullmatch(str(entry.get("sha256", ""))):
+            raise ValueError(f"{source} needs sha256, 64 hexadecimal digits in lower case")
+        # Some archives write the epoch into the file name, as %3a.
+        version = re.sub(r"^[0-9]+:", "", match["version"])
+        if installed.get(match["name"]) == version:
+            continue
+        missing.append(
+            {
+                "name": match["name"],
+                "version": version,
+                "basename": basename,
+                "sha256": str(entry["sha256"]),
+                **({"path": f"{directory}/{source}"} if kind == "file" else {kind: source}),
+            }
+        )
+    return missing

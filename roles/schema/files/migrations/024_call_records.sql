@@ -1,0 +1,16 @@
+-- Call records in words. The node is what stands before the last hyphen of uniqueid.
+CREATE OR REPLACE SQL SECURITY DEFINER VIEW call_records AS
+SELECT
+  calldate AS started,
+  accountcode AS tenant,
+  src AS caller,
+  peeraccount AS called_tenant,
+  dst AS called,
+  disposition,
+  duration AS seconds,
+  billsec AS seconds_answered,
+  LEFT(uniqueid, CHAR_LENGTH(uniqueid) - CHAR_LENGTH(SUBSTRING_INDEX(uniqueid, '-', -1)) - 1) AS node,
+  userfield AS call_id,
+  uniqueid,
+  sequence
+FROM cdr
