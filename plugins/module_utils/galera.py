@@ -188,6 +188,28 @@ def _most_advanced(known: Mapping[str, Member], order: Sequence[str]) -> str:
     return max(order, key=lambda name: (known[name].seqno, -order.index(name)))
 
 
+def _join(
+    me: str, order: Sequence[str], known: Mapping[str, Member], primaries: Sequence[str]
+) -> Action:
+    """Decide whether it is this member's turn to join the cluster that is there.
+
+    One at a time: a member that joins while another one is still receiving its state can be given
+    that one as donor, miss the last write-sets, and stay outside until somebody restarts it.
+    """
+    joining = [name for name, state in known.items()
+               if name != me and state.phase in (STARTING, BOOTSTRAPPING)]
+    if joining:
+        return Action("wait", f"{joining[0]} is joining the cluster")
+    synced = [name for name in primaries if known[name].synced]
+    if not synced:
+        return Action("wait", f"{primaries[0]} is in the primary component, but not synced")
+    before = [name for name in order[: order.index(me)]
+              if name in known and known[name].phase == WAITING]
+    if before:
+        return Action("wait", f"{before[0]} joins the cluster first")
+    return Action("join", f"{synced[0]} is in the primary component")
+
+
 def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | None]) -> Action:
     """Decide what ``mariadbd`` of member ``me`` does now.
 
@@ -206,7 +228,7 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
 
     primaries = [name for name, state in known.items() if state.phase == PRIMARY and name != me]
     if primaries:
-        return Action("join", f"{primaries[0]} is in the primary component")
+        return _join(me, order, known, primaries)
     if mine.virgin:
         return Action("wait", "this member has never been part of the cluster: it joins when "
                       "another one is in the primary component", missing)

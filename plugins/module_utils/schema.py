@@ -102,13 +102,13 @@ def expand_grants(
 ) -> dict[str, frozenset[str]]:
     """Return privileges per table or view.
 
-    ``grants`` are ``{"on": name or pattern, "privileges": [...]}``; a pattern (``edge_*``) means
+    ``grants`` are ``{"relation": name or pattern, "privileges": [...]}``; a pattern (``edge_*``) means
     all ``relations`` it matches now. Raises SchemaError for a plain name that does not exist.
     """
     names = sorted(relations)
     result: dict[str, set[str]] = {}
     for grant in grants:
-        pattern = str(grant["on"])
+        pattern = str(grant["relation"])
         matches = [name for name in names if fnmatchcase(name, pattern)]
         if not matches and not any(sign in pattern for sign in "*?["):
             raise SchemaError(f"there is no table or view {pattern} to grant rights on")

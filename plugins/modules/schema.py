@@ -62,7 +62,7 @@ options:
         elements: dict
         required: true
         suboptions:
-          "on":
+          relation:
             description: Name of a table or view, or a pattern like V(edge_*).
             type: str
             required: true
@@ -91,7 +91,7 @@ EXAMPLES = r"""
       - name: edge
         password: "{{ database_edge_password }}"
         grants:
-          - on: edge_*
+          - relation: edge_*
             privileges: [SELECT]
 """
 
@@ -376,7 +376,7 @@ def main() -> None:
                         "elements": "dict",
                         "required": True,
                         "options": {
-                            "on": {"type": "str", "required": True},
+                            "relation": {"type": "str", "required": True},
                             "privileges": {"type": "list", "elements": "str", "required": True},
                         },
                     },
