@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import base, machine, names, server, switch
+from .archives import Archive
 from .lab import Lab, registry, registry_locked
 from .names import LabError, Member
 
@@ -114,10 +115,11 @@ def up(lab: Lab, options: argparse.Namespace) -> int:
         machine.check_overlay()
         machine.check_room(machine.RUNTIME, 1 << 30)
         remove_strays(lab)
-        claim(lab)
+        entries = base.machine_archives()
+        claim(lab, entries)
         lab.make_key()
         changed = remove_surplus(lab, wanted)
-        with base.ensured(base.machine_archives()) as (key, built):
+        with base.ensured(entries) as (key, built):
             made = [member for member in wanted if not is_made(lab, member)]
             for member in made:
                 lab.create(member, key, member.name in options.nested)
@@ -152,12 +154,12 @@ def wanted_members(lab: Lab, options: argparse.Namespace) -> list[Member]:
     return wanted
 
 
-def claim(lab: Lab) -> None:
+def claim(lab: Lab, entries: list[Archive]) -> None:
     """Give the lab a slot and write down where its packages come from."""
-    entries = base.machine_archives()
     with registry_locked():
         if lab.exists():
-            entries += [entry for entry in lab.archives if entry not in entries]
+            # Servers made earlier may stand on others than the machine has now.
+            entries = entries + [entry for entry in lab.archives if entry not in entries]
             if entries == lab.archives:
                 return
             lab.store(lab.slot, entries)
@@ -202,6 +204,7 @@ def remove_surplus(lab: Lab, wanted: list[Member]) -> bool:
     for member in surplus:
         machine.say(f"removing {member.name}")
         machine.kill_group(machine.group_of(lab.id, member.name))
+        lab.close_ssh(member)
         shutil.rmtree(lab.directory(member.name))
     return bool(surplus)
 
@@ -280,6 +283,8 @@ def down(lab: Lab, options: argparse.Namespace) -> int:
             with contextlib.suppress(OSError):  # other labs
                 machine.group_of(lab.id, "switch").parent.parent.rmdir()
         if lab.exists():
+            for member in lab.members():
+                lab.close_ssh(member)
             for side in names.NETWORKS:
                 own = names.machine_interface(lab.slot, side)
                 machine.run(["ip", "link", "delete", own], check=False)
@@ -379,11 +384,25 @@ def shut_down(lab: Lab, wanted: Iterable[str]) -> None:
 
 
 def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
-    """Kill all processes of the servers at once."""
+    """Kill all processes of the servers at once, unheard by anybody else.
+
+    The network goes first: a process that dies would say good-bye to its TCP peers, and a server
+    without power cannot.
+    """
     wanted = list(wanted)
+    pid = lab.network_process()
+    for name in wanted:
+        member = lab.member(name)
+        for net in member.networks if pid else ():
+            port = names.port_name(net, member)
+            at_bridge = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link"]
+            machine.run([*at_bridge, "set", port, "down"], check=False)  # gone if it is off
     with ThreadPoolExecutor(max_workers=16) as pool:
         groups = [machine.group_of(lab.id, name) for name in wanted]
         list(pool.map(machine.kill_group, groups))
+    for name in wanted:
+        # Nothing has told the SSH client that its connection is dead: have it make a new one.
+        lab.ssh_control(lab.member(name)).unlink(missing_ok=True)
     machine.say(f"power cut: {', '.join(wanted)}")
 
 

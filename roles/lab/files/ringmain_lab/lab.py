@@ -128,6 +128,17 @@ class Lab:
             lines.append(f"{','.join([member.name, *addresses])} {key}\n")
         machine.write_atomically(self.known_hosts, "".join(lines))
 
+    def ssh_control(self, member: Member) -> Path:
+        """Where the inventory has SSH keep its shared connection to a server."""
+        return self.path / f"ssh-{names.reach_address(self.slot, member)}"
+
+    def close_ssh(self, member: Member) -> None:
+        """End the shared connection to a server that is gone for good."""
+        control = self.ssh_control(member)
+        if control.exists():
+            machine.run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", "-"], check=False)
+            control.unlink(missing_ok=True)
+
     def make_key(self) -> None:
         """Make the key pair that opens all servers."""
         if not self.key.with_suffix(".pub").is_file():
