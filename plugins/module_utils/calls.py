@@ -190,6 +190,20 @@ class Rehearsal:
 
         `refusals` are the SIP codes with which a wrong password may be refused.
         """
+        try:
+            self._run(accounts, services, talk_seconds, hold, refusals)
+        except phones.PhoneError as error:
+            self._add(Result("the test phones work", False, str(error), "they do"))
+        return self.report
+
+    def _run(
+        self,
+        accounts: tuple[phones.Account, phones.Account],
+        services: Services,
+        talk_seconds: float,
+        hold: Callable[[list[str]], None],
+        refusals: Sequence[int],
+    ) -> None:
         first, second = accounts
         one = self._register(self._caller, first)
         two = self._register(self._callee, second)
@@ -207,7 +221,6 @@ class Rehearsal:
                 not_tried(f"unknown number {services.unknown} is refused", "the caller registered")
             )
         self._refused(first, refusals)
-        return self.report
 
     def _add(self, result: Result) -> bool:
         self.report.results.append(result)
@@ -240,7 +253,8 @@ class Rehearsal:
         attempt = self._caller.dial(target, self._limits.answer_seconds)
         if not self._add(judge_attempt(f"echo number {number} answers", attempt, (200,))):
             return
-        talk_ms = self._stay(ECHO_SECONDS, self._clock(), [(self._caller, attempt.call_id)])
+        legs = [(self._caller, attempt.call_id)]
+        talk_ms = self._stay(f"call to {number}", ECHO_SECONDS, self._clock(), legs)
         side = self._side(self._caller, CALLER_TONE, position)
         check = f"echo number {number} sends the caller's own tone back"
         self._add(judge_tone(check, side.heard, talk_ms, CALLER_TONE, self._limits))
@@ -270,7 +284,7 @@ class Rehearsal:
         self._sleep(min(SETTLE_SECONDS, talk_seconds))
         hold(self.report.call_ids)
         legs = [(self._caller, attempt.call_id), (self._callee, incoming.call_id)]
-        talk_ms = self._stay(talk_seconds, started, legs)
+        talk_ms = self._stay("conversation", talk_seconds, started, legs)
         one = self._side(self._caller, CALLEE_TONE, positions[0])
         two = self._side(self._callee, CALLER_TONE, positions[1])
         limits = self._limits
@@ -281,7 +295,11 @@ class Rehearsal:
         self._add(judge_packets(f"packets {back}", two.packets, one.packets, limits))
 
     def _stay(
-        self, talk_seconds: float, started: float, legs: Sequence[tuple[phones.Phone, str]]
+        self,
+        what: str,
+        talk_seconds: float,
+        started: float,
+        legs: Sequence[tuple[phones.Phone, str]],
     ) -> int:
         """Stay in the call until its time is over and see that every leg ends.
 
@@ -292,7 +310,7 @@ class Rehearsal:
         early = next((event for event in ends if event), None)
         over = self._clock()
         measured = f"ended early: {early.param}" if early else f"{over - started:.1f} s"
-        self._add(Result("the call lasts", early is None, measured, f"{talk_seconds:g} s"))
+        self._add(Result(f"{what} lasts", early is None, measured, f"{talk_seconds:g} s"))
         if early is None:
             legs[0][0].hang_up()
             over = self._clock()

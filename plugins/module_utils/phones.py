@@ -21,6 +21,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~!*'()&=+$/-]+")
 _HIDDEN = re.compile(r'((?:Proxy-)?Authorization:.*?response=")[^"]*', re.IGNORECASE)
 _ESCAPES = re.compile(r"\x1b?\[[0-9;]*m")
 _PACKETS = re.compile(r"^packets:\s+(\d+)\s+(\d+)\s*$", re.MULTILINE)
+_WAY = re.compile(r"(UDP|TCP) \S+ -> \S+$")
+_PART_OF_MESSAGE = re.compile(r"[A-Z][A-Za-z-]*:( |$)|[a-z]=")
+_START = "baresip is ready."
 _CODE = re.compile(r"(\d{3})\b")
 
 
@@ -341,6 +345,35 @@ def readable_log(log: str, lines: int) -> list[str]:
     plain = _ESCAPES.sub("", log).replace("\r", "")
     kept = [_HIDDEN.sub(r"\1(hidden)", line) for line in plain.split("\n") if line.strip()]
     return kept[-lines:]
+
+
+def ladder(log: str) -> list[str]:
+    """The SIP messages in a phone's log, one line each, and what the phone said in between.
+
+    Of a message its way, its first line, and its CSeq and Call-ID are kept. What the phone says of
+    itself before it is ready is left out.
+    """
+    lines = []
+    block: list[str] = []
+    said = readable_log(log, sys.maxsize)
+    said = said[said.index(_START) + 1 :] if _START in said else said
+    for line in [*said, "#"]:
+        if line != "#":
+            block.append(line)
+            continue
+        lines += _ladder_step(block)
+        block = []
+    return lines
+
+
+def _ladder_step(block: Sequence[str]) -> list[str]:
+    if not block or not _WAY.match(block[0]):
+        return list(block)
+    headers = dict(line.partition(": ")[::2] for line in block[2:])
+    # The trace does not mark the end of a message: what follows its headers and its body.
+    rest = [line for line in block[2:] if not _PART_OF_MESSAGE.match(line)]
+    name = f"CSeq {headers.get('CSeq', '?')}, Call-ID {headers.get('Call-ID', '?')}"
+    return [f"{block[0]}  {' '.join(block[1:2])}  ({name})", *rest]
 
 
 class Phone:

@@ -271,6 +271,51 @@ def test_log_is_readable_and_hides_digest_responses() -> None:
     ]
 
 
+TRACE = """\
+baresip v1.1.0
+baresip is ready.
+\x1b[36;1m#
+UDP 198.18.0.101:5070 -> 198.18.0.10:5060
+REGISTER sip:x;transport=udp SIP/2.0
+Via: SIP/2.0/UDP 198.18.0.101:5070
+Call-ID: abc
+CSeq: 7 REGISTER
+Supported:
+Content-Length: 0
+
+\x1b[;m
+\x1b[36;1m#
+UDP 198.18.0.10:5060 -> 198.18.0.101:5070
+SIP/2.0 200 OK
+Call-ID: abc
+CSeq: 7 REGISTER
+
+v=0
+o=- 1 1 IN IP4 198.18.0.10
+\x1b[;m
+901@x: (prio 0) {0/UDP/v4} 200 OK () [1 binding]
+packets:            303          303
+#
+TCP 198.18.0.10:5060 -> 198.18.0.101:5070
+"""
+
+
+def test_ladder_has_one_line_for_a_message() -> None:
+    assert phones.ladder(TRACE) == [
+        "UDP 198.18.0.101:5070 -> 198.18.0.10:5060  REGISTER sip:x;transport=udp SIP/2.0"
+        "  (CSeq 7 REGISTER, Call-ID abc)",
+        "UDP 198.18.0.10:5060 -> 198.18.0.101:5070  SIP/2.0 200 OK  (CSeq 7 REGISTER, Call-ID abc)",
+        "901@x: (prio 0) {0/UDP/v4} 200 OK () [1 binding]",
+        "packets:            303          303",
+        "TCP 198.18.0.10:5060 -> 198.18.0.101:5070    (CSeq ?, Call-ID ?)",
+    ]
+
+
+def test_ladder_of_a_phone_that_never_was_ready_is_what_it_said() -> None:
+    assert phones.ladder("") == []
+    assert phones.ladder("main: network init failed\n") == ["main: network init failed"]
+
+
 def test_path_is_what_the_kernel_says() -> None:
     def run(command: Sequence[str]) -> str:
         assert list(command) == ["ip", "-json", "route", "get", "198.18.0.10"]
