@@ -20,7 +20,7 @@ check: venv ## lint, types, unit tests, documentation; no root, no lab (STEPS="u
 	@tests/tools/check.py $(STEPS)
 
 check-newest: venv ## the same code on the newest ansible-core, in a Debian 13 tree
-	@tests/tools/check-newest
+	@tests/tools/newest.py
 
 test: venv ## everything CI runs, with what each stage took
 	@tests/tools/stages.py

@@ -67,6 +67,7 @@ STEPS = [
          never="WARNING|ERROR|Traceback"),  # it succeeds even where its own ansible-lint dies
     Step("unit", "pytest --tb=short tests/unit"),
     Step("mypy", f"mypy {LINK}/plugins {LINK}/tests/tools"),
+    Step("syntax", "ansible-playbook --syntax-check -i inventories/small playbooks/*.yml"),
     Step("antsibull-docs", "antsibull-docs lint-collection-docs --plugin-docs .", COPY),
     Step("antsibull-changelog", "antsibull-changelog lint"),
     Step("yamllint", "yamllint --strict ."),
@@ -89,17 +90,17 @@ def run(step: Step) -> Result:
         start_new_session=True,
     ) as process:
         try:
-            output, dummy = process.communicate(timeout=TIME_LIMIT)
+            output, _rest = process.communicate(timeout=TIME_LIMIT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            output, dummy = process.communicate()
+            output, _rest = process.communicate()
             output += f"\nKilled: it had not ended after {TIME_LIMIT} s\n"
     failed = process.returncode != 0 or bool(step.never and re.search(step.never, output))
     return Result(step, failed, time.monotonic() - start, output)
 
 
-def copy_collection() -> None:
-    """Bring COPY to what a commit of the present work tree would hold."""
+def copy_collection(target: Path) -> None:
+    """Bring `target` to what a commit of the present work tree would hold."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -107,17 +108,14 @@ def copy_collection() -> None:
         capture_output=True,
         text=True,
     ).stdout
-    shutil.rmtree(COPY, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     for name in filter(None, listed.split("\0")):
-        source, target = ROOT / name, COPY / name
-        if not source.exists() and not source.is_symlink():
-            continue  # deleted, not yet committed
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target, follow_symlinks=False)
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
+        source, copy = ROOT / name, target / name
+        if source.exists() or source.is_symlink():  # else deleted, and that not yet committed
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy, follow_symlinks=False)
     # ansible-test asks git for its files and would find this checkout, which ignores the copy.
-    subprocess.run(["git", "init", "--quiet"], cwd=COPY, check=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
 
 
 def offer_pip_to_ansible_test() -> None:
@@ -147,7 +145,9 @@ def main(names: list[str]) -> int:
     with (CACHE / "check.lock").open("w") as lock:
         # A second check in the same checkout waits: both use the same copy.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        copy_collection()
+        copy_collection(COPY)
+        shutil.rmtree(BUILD, ignore_errors=True)
+        BUILD.mkdir(parents=True)
         offer_pip_to_ansible_test()
         failed = []
         chosen = [step for step in STEPS if not names or step.name in names]

@@ -50,7 +50,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     """A relative link names a file of this repository, and a heading in it."""
     broken = []
     for link in LINK.findall((ROOT / page).read_text()):
-        name, _, anchor = link.partition("#")
+        name, _hash, anchor = link.partition("#")
         target = (ROOT / page).parent / name if name else ROOT / page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 LICENCE = "SPDX-License-Identifier: GPL-3.0-or-later"
-# Split, or this file would break its own rule.
-MACHINE_PATHS = re.compile(r"(?<![\w.$}])/(?:work|root/\.py" r"env|home/\w+)/")
+MACHINE_PATHS = re.compile(r"(?<![\w.$}])/(?:[w]ork|[h]ome/\w+|root/[.]pyenv)/")
 
 
 def repository_files() -> list[Path]:
