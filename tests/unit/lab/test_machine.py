@@ -91,6 +91,13 @@ def test_missing_room_is_named(tmp_path: Path) -> None:
         machine.check_room(tmp_path, 1 << 50)
 
 
+def test_missing_inotify_instances_are_named() -> None:
+    """Before servers hang in the middle of their start."""
+    machine.check_inotify(0)
+    with pytest.raises(LabError, match=r"^9999 more servers need 79992 inotify instances; root "):
+        machine.check_inotify(9999)
+
+
 def test_missing_tools_are_named_as_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the line can be pasted."""
     monkeypatch.setattr(machine, "TOOLS", {"no-such-tool": "tool-package", "sh": "dash"})

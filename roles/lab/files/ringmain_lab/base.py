@@ -55,6 +55,8 @@ FILES = {
         "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n"
     ),
 }
+# A getty on a console that nobody sees; each one costs an inotify instance.
+MASKED = ("console-getty.service",)
 # What must be a server's own: it is made when the server is.
 PERSONAL = ("etc/hostname", "etc/resolv.conf", "var/lib/dbus/machine-id")
 ROOM = 2 << 30
@@ -84,6 +86,7 @@ def recipe(entries: Iterable[Archive], settings: dict[str, str]) -> str:
         "dpkg": DPKG_OPTIONS,
         "files": FILES,
         "personal": PERSONAL,
+        "masked": MASKED,
         "sources": source_lines(entries, str(KEYRING)),
         "settings": settings,
         "architecture": os.uname().machine,
@@ -124,7 +127,7 @@ def ensured(entries: list[Archive]) -> Iterator[tuple[str, bool]]:
             remove_unused()
             check_room(CACHE, ROOM)
             say(f"building the base tree {key} (once)")
-            build(key, text, entries, settings)
+            build(key, entries, settings)
             say("base tree ready")
         yield key, built
 
@@ -134,7 +137,7 @@ def tree(key: str) -> Path:
     return CACHE / "base" / key
 
 
-def build(key: str, text: str, entries: list[Archive], settings: dict[str, str]) -> None:
+def build(key: str, entries: list[Archive], settings: dict[str, str]) -> None:
     """Build the tree beside its place and put it there when it is whole."""
     new = CACHE / "base" / f".{key}.new"
     remove_tree(new)
@@ -162,7 +165,6 @@ def build(key: str, text: str, entries: list[Archive], settings: dict[str, str])
             f"mmdebstrap could not build the base tree; {log} ends with:\n" + "\n".join(ending)
         )
     finish(new, settings)
-    (new / ".ringmain-recipe.json").write_text(text, encoding="utf-8")
     new.rename(tree(key))
 
 
@@ -176,6 +178,8 @@ def finish(root: Path, settings: dict[str, str]) -> None:
         path.write_text(content, encoding="utf-8")
     # It names the proxy of the build.
     (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    for unit in MASKED:
+        (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     for name in PERSONAL:
         (root / name).unlink(missing_ok=True)
     (root / "etc/machine-id").write_text("", encoding="ascii")

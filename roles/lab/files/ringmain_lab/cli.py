@@ -231,6 +231,7 @@ def switch_on(lab: Lab, wanted: Iterable[str]) -> list[str]:
     wanted = list(wanted)
     ensure_switch(lab)
     off = [name for name in wanted if not lab.is_running(name) or is_stuck(lab, name)]
+    machine.check_inotify(len(off))
     for name in off:
         machine.kill_group(machine.group_of(lab.id, name))
         settle(lab, name)
@@ -266,7 +267,11 @@ def wait_for_ssh(lab: Lab, name: str) -> None:
             return False
 
     log = lab.directory(name) / "console.log"
-    machine.wait_for(f"{name} does not answer at {address} port 22", greets, BOOT_PATIENCE, log)
+    what = (
+        f"{name} does not answer at {address} port 22 (look with 'lab.py --id {lab.id} exec "
+        f"{name} -- journalctl -b'; 'kill {name}' and 'up' boot it again)"
+    )
+    machine.wait_for(what, greets, BOOT_PATIENCE, log)
 
 
 def down(lab: Lab, options: argparse.Namespace) -> int:

@@ -25,6 +25,8 @@ CACHE = Path("/var/cache/ringmain")
 RUNTIME = Path("/var/lib/ringmain-lab")
 PROGRAM = Path(__file__).resolve().parent.parent / "lab.py"
 CLONE_NEWNET = 0x40000000
+INOTIFY = "anon_inode:inotify"
+INOTIFY_OF_A_SERVER = 8  # six after boot, and its services
 LOCK_FORMAT = "hhqqi0q"  # struct flock of 64-bit Linux
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
@@ -97,6 +99,28 @@ def check_room(path: Path, needed: int) -> None:
         raise LabError(
             f"{path} has {free >> 20} MB of room left, {needed >> 20} MB are needed: free some "
             f"space; '{CACHE}' may be deleted while no lab is up"
+        )
+
+
+def check_inotify(servers: int) -> None:
+    """LabError when the kernel would refuse the inotify instances of so many more servers.
+
+    The limit counts all of root's on the machine, containers included. Without them systemd stops
+    in the middle of its start.
+    """
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text(encoding="ascii"))
+    used = 0
+    for descriptors in Path("/proc").glob("[0-9]*/fd"):
+        # Processes end meanwhile, and some may be closed even to root.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if descriptors.stat().st_uid == 0:
+                used += sum(os.readlink(path) == INOTIFY for path in descriptors.iterdir())
+    needed = servers * INOTIFY_OF_A_SERVER
+    if used + needed > limit:
+        raise LabError(
+            f"{servers} more servers need {needed} inotify instances; root may have {limit} and "
+            f"has {used}: take another lab down, or allow more with "
+            f"'sysctl fs.inotify.max_user_instances={limit * 4}'"
         )
 
 
