@@ -98,6 +98,7 @@ channels:
       sample: 29
 """
 
+import contextlib
 import time
 from typing import Any
 
@@ -137,14 +138,13 @@ def main() -> None:
     )
     params = module.params
     try:
-        transport = ami.SocketTransport(params["address"], params["port"])
-        client = ami.Client(transport)
-        client.login(params["user"], params["password"])
-        before = after = ami.channel_media(client, params["endpoints"])
-        if params["watch_seconds"] > 0:
-            time.sleep(params["watch_seconds"])
-            after = ami.channel_media(client, params["endpoints"])
-        transport.close()
+        with contextlib.closing(ami.SocketTransport(params["address"], params["port"])) as link:
+            client = ami.Client(link)
+            client.login(params["user"], params["password"])
+            before = after = ami.channel_media(client, params["endpoints"])
+            if params["watch_seconds"] > 0:
+                time.sleep(params["watch_seconds"])
+                after = ami.channel_media(client, params["endpoints"])
     except ami.AmiError as error:
         module.fail_json(msg=f"{params['address']}:{params['port']}: {error}")
     module.exit_json(changed=False, channels=compared(before, after))
