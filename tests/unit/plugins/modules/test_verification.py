@@ -20,7 +20,7 @@ from ansible_collections.ringmain.voip.plugins.filter import (
     evidence_text,
     result_table,
 )
-from ansible_collections.ringmain.voip.plugins.module_utils import ng, phones
+from ansible_collections.ringmain.voip.plugins.module_utils import ami, ng, phones
 from ansible_collections.ringmain.voip.plugins.modules import (
     asterisk_channels,
     rtpengine_info,
@@ -184,7 +184,7 @@ def test_pbx_is_looked_at_twice(run: Callable[..., Outcome]) -> None:
 
 
 def test_channel_that_is_new_counts_from_nothing() -> None:
-    media = asterisk_channels.ami.ChannelMedia("PJSIP/a-1-0000000a", "c1", 9, 8)
+    media = ami.ChannelMedia("PJSIP/a-1-0000000a", "c1", 9, 8)
     found = asterisk_channels.compared([], [media])
     assert (found[0]["received_before"], found[0]["sent_before"]) == (0, 0)
 
