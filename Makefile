@@ -5,10 +5,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv check check-newest test
+.PHONY: help venv check check-newest test lab-up lab-down
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export RINGMAIN_LAB_ID ?= demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,3 +26,9 @@ check-newest: venv ## the same code on the newest ansible-core, in a Debian 13 t
 
 test: venv ## everything CI runs, with what each stage took
 	@tests/tools/stages.py
+
+lab-up: venv ## the lab alone: three servers and a probe (RINGMAIN_LAB_ID names it; default demo)
+	@ansible-playbook playbooks/lab.yml
+
+lab-down: venv ## remove the lab and all that its servers hold
+	@ansible-playbook playbooks/lab.yml -e lab_state=absent
