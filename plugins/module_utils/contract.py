@@ -59,9 +59,8 @@ VERIFY_ECHO = "*43"
 PASSWORDS = (
     "database_asterisk_password",
     "database_edge_password",
-    "database_health_password",
-    "database_sst_password",
     "asterisk_ami_password",
+    "edge_secret",
 )
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
