@@ -69,7 +69,7 @@ def traces() -> dict[str, set[str]]:
             processes.add(" ".join(words))
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     links = json.loads(subprocess.check_output(["ip", "-json", "link"]))
-    groups = [Path(path) for path, _, _ in os.walk("/sys/fs/cgroup")]
+    groups = [Path(entry[0]) for entry in os.walk("/sys/fs/cgroup")]
     ours = re.compile(rf"({LAB}|{OTHER}|{BROKEN})($|\.)")
     return {
         "processes": processes,

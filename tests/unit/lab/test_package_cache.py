@@ -139,7 +139,7 @@ def test_a_broken_download_leaves_nothing(site: Site) -> None:
 def test_several_servers_at_once_cause_one_download(site: Site) -> None:
     """Three servers install the same packages at the same time."""
     site.delay = 0.2
-    threads = [threading.Thread(target=site.cache.get, args=(PACKAGE,)) for _ in range(5)]
+    threads = [threading.Thread(target=site.cache.get, args=(PACKAGE,)) for count in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -116,7 +116,7 @@ def check_inotify(servers: int) -> None:
             if descriptors.stat().st_uid == 0:
                 used += sum(os.readlink(path) == INOTIFY for path in descriptors.iterdir())
     needed = servers * INOTIFY_OF_A_SERVER
-    if used + needed > limit:
+    if servers and used + needed > limit:
         raise LabError(
             f"{servers} more servers need {needed} inotify instances; root may have {limit} and "
             f"has {used}: take another lab down, or allow more with "
@@ -153,8 +153,8 @@ def holder(path: Path) -> int | None:
             answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
     except FileNotFoundError:
         return None
-    kind, _, _, _, pid = struct.unpack(LOCK_FORMAT, answer)
-    return None if kind == fcntl.F_UNLCK else int(pid)
+    lock = struct.unpack(LOCK_FORMAT, answer)
+    return None if lock[0] == fcntl.F_UNLCK else int(lock[4])
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ def runs_systemd() -> bool:
 def control_groups() -> Path:
     """Where the version 2 hierarchy is mounted: at the usual place, or below it (hybrid)."""
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
+        before, after = line.split(" - ", maxsplit=1)
         if after.startswith("cgroup2 "):
             return Path(before.split()[4])
     raise LabError(
@@ -223,9 +223,9 @@ def groups_of_lab(lab_id: str) -> dict[str, Path]:
 def processes(group: Path) -> list[int]:
     """Process ids of a control group and of all below it."""
     found: list[int] = []
-    for directory, _, _ in os.walk(group):
-        with contextlib.suppress(FileNotFoundError, OSError):
-            listed = Path(directory, "cgroup.procs").read_text(encoding="ascii")
+    for entry in os.walk(group):
+        with contextlib.suppress(OSError):  # it has been removed meanwhile
+            listed = Path(entry[0], "cgroup.procs").read_text(encoding="ascii")
             found.extend(int(pid) for pid in listed.split())
     return found
 
@@ -253,17 +253,14 @@ def kill_group(group: Path, patience: float = 20.0) -> None:
 
 def remove_group(group: Path) -> None:
     """Remove a control group that has no processes left, with all below it."""
-    for directory, _, _ in os.walk(group, topdown=False):
-        for _ in range(50):
+    for entry in os.walk(group, topdown=False):
+        deadline = time.monotonic() + 1
+        while os.path.isdir(entry[0]) and time.monotonic() < deadline:
             try:
-                os.rmdir(directory)
-            except FileNotFoundError:
-                pass
+                os.rmdir(entry[0])
             except OSError:
                 # The last process is a zombie for a moment after it left cgroup.procs.
                 time.sleep(0.02)
-                continue
-            break
 
 
 def enter_group(group: Path) -> None:
