@@ -629,18 +629,17 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
 
     C(domain), C(outside_ip), C(inside_ip), C(outside_network), C(inside_network) (str),
     C(one_network) (bool), C(database_engine), C(peak_calls), C(peak_cps), C(registrations) (int),
-    C(ports) (name to int), C(members) (function to list of C(name), C(address),
-    C(outside_address)), C(hosts) (name to C(address), C(outside_address), C(cores),
-    C(memory_mb), C(functions)), C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant),
-    C(domain), C(caller), C(callee), C(echo)).
+    C(ports) (name to int), C(members) (function to list of C(name), C(address)),
+    C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
+    C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
+    C(callee), C(echo)).
     """
     domain = str(inputs["ringmain_domain"])
     caller, callee = VERIFY_EXTENSIONS
     names = dict.fromkeys(name for function in SERVER_FUNCTIONS for name in members[function])
 
-    def member(name: str) -> dict[str, str]:
-        address = str(hosts[name].get("ringmain_address") or "")
-        return {"name": name, "address": address, "outside_address": outside_address(hosts[name])}
+    def address(name: str) -> str:
+        return str(hosts[name].get("ringmain_address") or "")
 
     return {
         "domain": domain,
@@ -655,12 +654,13 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
         "registrations": int(inputs["ringmain_registrations"]),
         "ports": {name: int(inputs["ringmain_ports"][name]) for name in PORTS},
         "members": {
-            function: [member(name) for name in members.get(function, ())] for function in FUNCTIONS
+            function: [{"name": name, "address": address(name)} for name in members.get(function, ())]
+            for function in FUNCTIONS
         },
         "hosts": {
             name: {
-                "address": member(name)["address"],
-                "outside_address": member(name)["outside_address"],
+                "address": address(name),
+                "outside_address": outside_address(hosts[name]),
                 "cores": int(hosts[name]["ringmain_cores"]),
                 "memory_mb": int(hosts[name]["ringmain_memory_mb"]),
                 "functions": _functions_of(name, members),
