@@ -39,6 +39,9 @@ _LONGEST_COMMAND = 1000
 # Seconds for a phone to unregister when it is told to end.
 PATIENCE = 3.0
 
+# Seconds of tone. Every call loads all of it, and a source that ends takes its call with it.
+LONGEST_CALL = 150
+
 # What an account line takes without quoting.
 _PLAIN = re.compile(r"[A-Za-z0-9_.~!*'()&=+$/-]+")
 _HIDDEN = re.compile(r'((?:Proxy-)?Authorization:.*?response=")[^"]*', re.IGNORECASE)
@@ -516,8 +519,7 @@ def launch(
     port = free_port("127.0.0.1", socket.SOCK_STREAM)
     text = configuration(str(directory), address, interface, sip, port)
     (directory / "config").write_text(text, encoding="utf-8")
-    # A source that ends takes its call with it: one second more than any call can last.
-    tone = tones.sine(frequency, 1000) * (lifetime + 1)
+    tone = tones.sine(frequency, 1000) * min(lifetime + 1, LONGEST_CALL)
     (directory / "tone.wav").write_bytes(tones.wave_file(tone))
     with (directory / "log").open("wb") as log:
         try:

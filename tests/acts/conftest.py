@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The acts run on a lab with a built cluster, one after another; RINGMAIN_LAB_ID says which.
+
+Each starts from a whole cluster and leaves a whole one. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from support.booth import Booth
+from support.cluster import Addresses, Cluster
+from support.lab import ROOT, Lab
+
+SERVERS = ("srv1", "srv2", "srv3")
+PROBE = "probe1"
+
+# A cluster that something was done to may take its time, but not for ever.
+WHOLE_SECONDS = 120.0
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The lab that carries the cluster."""
+    lab_id = os.environ.get("RINGMAIN_LAB_ID")
+    assert lab_id, "RINGMAIN_LAB_ID does not say which lab carries the cluster"
+    return Lab(lab_id)
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Any:
+    """The lab's inputs and secrets, as the inventory has them."""
+    folder = ROOT / "inventories" / "lab" / "group_vars" / "all"
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.yml")):
+        found |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: Lab) -> Cluster:
+    """The cluster, in whatever state it is."""
+    slot = int(os.environ["RINGMAIN_LAB_SLOT"])
+    return Cluster(lab, Addresses.of_slot(slot, SERVERS))
+
+
+@pytest.fixture(scope="session")
+def booth(lab: Lab, cluster: Cluster, inventory: Any) -> Iterator[Booth]:
+    """Two phones that registered once, for an hour."""
+    cluster.wait_until_whole(WHOLE_SECONDS)
+    phones = Booth(
+        lab,
+        PROBE,
+        cluster.addresses.outside_ip,
+        f"verify.{inventory['ringmain_domain']}",
+        inventory["ringmain_secrets"]["subscribers"],
+    )
+    yield phones
+    phones.close()
+
+
+@pytest.fixture
+def whole(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, whole before the act and again after it."""
+    cluster.wait_until_whole(30.0)
+    yield cluster
+    took = cluster.wait_until_whole(WHOLE_SECONDS)
+    print(f"whole {took:.1f} s after the act")

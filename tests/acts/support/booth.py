@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Phones on the lab's probe that stay registered over several acts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .lab import ROOT, Lab
+
+FOLDER = "/usr/local/lib/ringmain-acts"
+UTILS = ROOT / "plugins" / "module_utils"
+HERE = ROOT / "tests" / "acts" / "support"
+LIFETIME = 3600
+
+
+@dataclass(frozen=True)
+class Call:
+    """What became of one call."""
+
+    answered: bool
+    seconds: float
+    reason: str
+    call_ids: tuple[str, ...]
+    ended_everywhere: bool
+
+
+class Booth:
+    """Two phones of the reserved tenant, registered for an hour."""
+
+    CALLER, CALLEE = "901", "902"
+    CALLER_TONE, CALLEE_TONE = 800, 1200
+
+    def __init__(
+        self, lab: Lab, probe: str, proxy: str, domain: str, passwords: Mapping[str, str]
+    ) -> None:
+        self._domain = domain
+        for name in ("phones.py", "tones.py"):
+            lab.put(probe, f"{FOLDER}/booth/{name}", (UTILS / name).read_text(encoding="utf-8"))
+        agent = (HERE / "phone_agent.py").read_text(encoding="utf-8")
+        lab.put(probe, f"{FOLDER}/booth/__init__.py", "")
+        lab.put(probe, f"{FOLDER}/booth/phone_agent.py", agent)
+        self._process = lab.start(
+            probe, "env", f"PYTHONPATH={FOLDER}", "python3", "-m", "booth.phone_agent"
+        )
+        for name, tone in ((self.CALLER, self.CALLER_TONE), (self.CALLEE, self.CALLEE_TONE)):
+            self.ask("start", name=name, tone=tone, proxy=proxy, lifetime=LIFETIME)
+            answer = self.ask(
+                "register",
+                name=name,
+                user=name,
+                domain=domain,
+                password=passwords[f"{name}@verify"],
+                proxy=proxy,
+                port=5060,
+                expires=3600,
+            )
+            assert answer["param"].startswith("200"), f"{name} registers: {answer['param']}"
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Have the agent on the probe do something."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            assert self._process.stderr is not None
+            raise AssertionError(f"the phones are gone: {self._process.stderr.read()[-2000:]}")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        if "error" in answer:
+            raise AssertionError(f"{what}: {answer['error']}\n{self.evidence()}")
+        return answer
+
+    @property
+    def target(self) -> str:
+        """The SIP address of the phone that is called."""
+        return f"sip:{self.CALLEE}@{self._domain}"
+
+    def call(self, timeout: float = 10.0, talk: float = 0.2) -> Call:
+        """One short call."""
+        found = self.ask(
+            "call",
+            caller=self.CALLER,
+            callee=self.CALLEE,
+            target=self.target,
+            timeout=timeout,
+            talk=talk,
+        )
+        return Call(
+            found["answered"],
+            found["seconds"],
+            found["reason"],
+            tuple(found["call_ids"]),
+            bool(found.get("closed") and found.get("callee_closed")),
+        )
+
+    def calls(self, count: int, timeout: float = 10.0) -> list[Call]:
+        """Short calls, one after another."""
+        return [self.call(timeout) for _number in range(count)]
+
+    def evidence(self, lines: int = 60) -> str:
+        """The last SIP messages of both phones."""
+        text = []
+        for name in (self.CALLER, self.CALLEE):
+            text.append(f"phone {name}:")
+            text += [f"  {line}" for line in self.ask("ladder", name=name, lines=lines)["lines"]]
+        return "\n".join(text)
+
+    def close(self) -> None:
+        """End the phones; they unregister."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)

@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cluster on the lab: is it whole, and if not, what is missing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .lab import Lab, everywhere
+
+REPORT = Path(__file__).with_name("node_report.py").read_text(encoding="utf-8")
+RELAY_CONTROL_PORT = 2223
+UNITS = (
+    "mariadb",
+    "ringmain-galera-health",
+    "haproxy",
+    "asterisk",
+    "rtpengine-daemon",
+    "kamailio",
+    "ringmain-edge",
+    "keepalived",
+)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where everything is: name to inside address, and the two floating ones."""
+
+    inside: Mapping[str, str]
+    outside_ip: str
+    inside_ip: str
+
+    @classmethod
+    def of_slot(cls, slot: int, servers: Sequence[str]) -> Addresses:
+        """As the lab's inventory lays them out."""
+        inside = {name: f"198.19.{slot}.{10 + int(name[3:])}" for name in servers}
+        return cls(inside, f"198.18.{slot}.10", f"198.19.{slot}.10")
+
+
+class Cluster:
+    """Servers that each carry every function."""
+
+    def __init__(self, lab: Lab, addresses: Addresses) -> None:
+        self.lab = lab
+        self.addresses = addresses
+        self.servers = sorted(addresses.inside)
+
+    def reports(self, *arguments: str) -> dict[str, Any]:
+        """What every server says of itself, or the error it gave instead."""
+
+        def ask(name: str) -> Any:
+            address = self.addresses.inside[name]
+            words = (address, str(RELAY_CONTROL_PORT), *arguments)
+            return json.loads(self.lab.python(name, REPORT, *words, timeout=30))
+
+        return everywhere(self.servers, ask)
+
+    def problems(self) -> list[str]:
+        """All that is missing to a whole cluster; empty when it is whole."""
+        return problems(self.reports(), self.addresses)
+
+    def wait_until_whole(self, seconds: float) -> float:
+        """Wait until nothing is missing; how long that took.
+
+        Raises AssertionError with what is missing and the journals after so many seconds.
+        """
+        started = time.monotonic()
+        while True:
+            missing = self.problems()
+            took = time.monotonic() - started
+            if not missing:
+                return took
+            if took > seconds:
+                raise AssertionError(self.evidence(f"not whole after {took:.0f} s", missing))
+            time.sleep(1)
+
+    def holder(self) -> str:
+        """The one server that holds both floating addresses."""
+        found = holders(self.reports(), self.addresses)
+        assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
+        return found[0]
+
+    def evidence(self, headline: str, lines: Sequence[str], seconds: float = 180) -> str:
+        """A text for a failed act: the facts, then each server's warnings."""
+
+        def journal(name: str) -> Any:
+            return self.lab.journal(name, UNITS, seconds)
+
+        text = [headline, *(f"  {line}" for line in lines)]
+        for name, found in everywhere(self.servers, journal).items():
+            written = found if isinstance(found, list) else [str(found)]
+            text += [f"{name}, journal of the last {seconds:.0f} s:"]
+            text += [f"  {line}" for line in written]
+        return "\n".join(text)
+
+
+def holders(reports: Mapping[str, Any], addresses: Addresses) -> list[str]:
+    """The servers that hold both floating addresses."""
+    both = {addresses.outside_ip, addresses.inside_ip}
+    return [
+        name
+        for name, report in reports.items()
+        if isinstance(report, dict) and both <= set(report["addresses"])
+    ]
+
+
+def problems(reports: Mapping[str, Any], addresses: Addresses) -> list[str]:
+    """What the reports lack of a whole cluster, in words."""
+    found = []
+    contacts = {}
+    clusters = set()
+    for name, report in sorted(reports.items()):
+        if not isinstance(report, dict):
+            found.append(f"{name}: no report: {str(report).strip()[-300:]}")
+            continue
+        found += [f"{name}: {line}" for line in _server(report, len(reports))]
+        contacts[name] = report["edge"].get("contacts")
+        clusters.add(report["galera"].get("wsrep_cluster_state_uuid"))
+    if len(set(contacts.values())) > 1:
+        found.append(f"the edges hold different numbers of contacts: {contacts}")
+    if len(clusters) > 1:
+        found.append(f"the databases are not of one cluster: {clusters}")
+    both = holders(reports, addresses)
+    some = {
+        name: sorted({addresses.outside_ip, addresses.inside_ip} & set(report["addresses"]))
+        for name, report in reports.items()
+        if isinstance(report, dict)
+    }
+    if len(both) != 1 or any(held for name, held in some.items() if name not in both):
+        found.append(f"the floating addresses are not at one server: {some}")
+    return found
+
+
+def _server(report: Mapping[str, Any], servers: int) -> list[str]:
+    found = []
+    for unit in UNITS:
+        state = report["units"].get(unit, {})
+        if (state.get("ActiveState"), state.get("SubState")) != ("active", "running"):
+            found.append(f"{unit} is {state.get('ActiveState')}/{state.get('SubState')}")
+    wanted = {
+        "wsrep_cluster_size": str(servers),
+        "wsrep_local_state_comment": "Synced",
+        "wsrep_ready": "ON",
+        "wsrep_cluster_status": "Primary",
+    }
+    seen = {key: report["galera"].get(key) for key in wanted}
+    if seen != wanted:
+        found.append(f"database: {seen}")
+    edge = report["edge"]
+    if "error" in edge:
+        found.append(f"edge: {edge['error']}")
+    else:
+        if not edge["ready"]:
+            found.append("edge: not ready")
+        flags = edge["destinations"]
+        if len(flags) != servers or set(flags.values()) != {"AP"}:
+            found.append(f"edge: PBX nodes {flags}")
+    if "4:pong" not in report["relay"]:
+        found.append(f"relay: {report['relay'] or 'no answer'}")
+    if "System uptime" not in report["asterisk"]:
+        found.append(f"asterisk: {report['asterisk'] or 'no answer'}")
+    return found

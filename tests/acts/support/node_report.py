@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on a server of the cluster: looks at everything there and prints one JSON object.
+
+Arguments: inside address, relay control port. Needs nothing but Python and the services' own
+tools. What cannot be found out is missing or carries an `error`; judging is left to the reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+UNITS = (
+    "mariadb",
+    "ringmain-galera-health",
+    "haproxy",
+    "asterisk",
+    "rtpengine-daemon",
+    "kamailio",
+    "ringmain-edge",
+    "keepalived",
+)
+RPC_SOCKET = "/run/kamailio/rpc.sock"
+TREES = (
+    "/etc/kamailio",
+    "/etc/asterisk",
+    "/etc/rtpengine",
+    "/etc/keepalived",
+    "/etc/haproxy",
+    "/etc/mysql",
+    "/etc/ringmain",
+    "/etc/ringmain-edge",
+    "/etc/systemd/system",
+    "/usr/local",
+)
+
+
+def output(*words: str, seconds: float = 5) -> str:
+    """What a command prints; an empty text when it fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def units() -> dict[str, dict[str, str]]:
+    """State, main process and its start of every unit."""
+    wanted = "Id,ActiveState,SubState,MainPID,ExecMainStartTimestampMonotonic,NRestarts"
+    text = output("systemctl", "show", "-p", wanted, *(f"{unit}.service" for unit in UNITS))
+    found = {}
+    for block in text.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if values:
+            found[values.pop("Id").removesuffix(".service")] = values
+    return found
+
+
+def galera() -> dict[str, str]:
+    """The member's own view of the database cluster."""
+    query = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_cluster_size', \
+'wsrep_local_state_comment', 'wsrep_ready', 'wsrep_cluster_status', 'wsrep_cluster_state_uuid')"
+    text = output("mariadb", "--batch", "--skip-column-names", "-e", query)
+    return dict(line.split("\t", 1) for line in text.splitlines())
+
+
+def schema() -> str:
+    """A hash over all tables' definitions and the migrations that were applied."""
+    query = "SELECT table_name, column_name, column_type FROM information_schema.columns \
+WHERE table_schema = 'ringmain' ORDER BY 1, 2"
+    text = output("mariadb", "--batch", "-e", query)
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def rpc(method: str, *params: Any) -> Any:
+    """A call to Kamailio."""
+    request = {"jsonrpc": "2.0", "method": method, "params": params, "id": 1}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.bind("")
+        client.settimeout(3)
+        client.connect(RPC_SOCKET)
+        client.send(json.dumps(request).encode())
+        answer = json.loads(client.recv(65536))
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer["result"]
+
+
+def edge(address: str) -> dict[str, Any]:
+    """Kamailio: where it sends calls, how many contacts it holds, whether it says it is ready."""
+    try:
+        sets = rpc("dispatcher.list")["RECORDS"]
+        counts = rpc("stats.get_statistics", "usrloc:location-contacts")
+    except (OSError, ValueError, KeyError) as error:
+        return {"error": repr(error)}
+    targets = {
+        target["DEST"]["URI"]: target["DEST"]["FLAGS"]
+        for record in sets
+        for target in record["SET"]["TARGETS"]
+    }
+    ready = subprocess.run(
+        ["/usr/local/sbin/ringmain-edge-ready", address, "5062"],
+        capture_output=True,
+        check=False,
+    )
+    return {
+        "destinations": targets,
+        "contacts": int(str(counts[0]).rpartition("=")[2]),
+        "ready": ready.returncode == 0,
+    }
+
+
+def relay(address: str, port: int) -> str:
+    """What RTPEngine answers to a ping."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(2)
+        try:
+            client.connect((address, port))
+            client.send(b"whole d7:command4:pinge")
+            return client.recv(65535).decode(errors="replace")
+        except OSError as error:
+            return repr(error)
+
+
+def addresses() -> list[str]:
+    """All IPv4 addresses of this host."""
+    found = json.loads(output("ip", "-json", "-4", "address") or "[]")
+    return [item["local"] for link in found for item in link["addr_info"]]
+
+
+def hashes() -> dict[str, str]:
+    """Permissions, owner and hash of every file of the services' trees."""
+    found = {}
+    for tree in TREES:
+        for folder, _folders, files in os.walk(tree):
+            for name in files:
+                path = os.path.join(folder, name)
+                status = os.lstat(path)
+                if os.path.islink(path):
+                    content = os.readlink(path).encode()
+                else:
+                    with open(path, "rb") as stream:
+                        content = stream.read()
+                digest = hashlib.sha256(content).hexdigest()
+                found[path] = f"{status.st_mode:o} {status.st_uid}:{status.st_gid} {digest}"
+    return found
+
+
+def main() -> None:
+    """Print the report; with a third argument `files` also the hashes of all files."""
+    address, port = sys.argv[1], int(sys.argv[2])
+    report = {
+        "units": units(),
+        "galera": galera(),
+        "edge": edge(address),
+        "relay": relay(address, port),
+        "asterisk": output("asterisk", "-rx", "core show uptime seconds"),
+        "addresses": addresses(),
+    }
+    if sys.argv[3:] == ["files"]:
+        report |= {"files": hashes(), "schema": schema()}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on a probe: keeps phones and does what it is told, one JSON object a line.
+
+`phones.py` and `tones.py` of the collection stand beside it. It ends with its standard input, and
+the phones with it; should it be killed, they end by themselves after their lifetime.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import phones, tones
+
+HOME = Path("/run/ringmain-acts")
+
+
+class Agent:
+    """The phones of this probe, by name."""
+
+    def __init__(self) -> None:
+        self.phones: dict[str, phones.Phone] = {}
+        self.positions: dict[str, int] = {}
+
+    def start(self, name: str, tone: int, proxy: str, lifetime: int) -> dict[str, Any]:
+        """Start a phone without an account."""
+        import subprocess
+
+        def run(words: Any) -> str:
+            return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+        path = phones.path_to(proxy, run)
+        self.phones[name] = phones.launch(name, HOME / name, path, tone, lifetime)
+        return {}
+
+    def register(
+        self, name: str, user: str, domain: str, password: str, proxy: str, port: int, expires: int
+    ) -> dict[str, Any]:
+        """Give a phone its account; the outcome of its registration."""
+        phone = self.phones[name]
+        since = len(phone.control.events)
+        account = phones.Account(user, domain, password)
+        phone.add_account(account, phones.Proxy(proxy, port), expires)
+        event = phone.registered(10, since)
+        return {"param": event.param if event else "no answer in 10 s"}
+
+    def call(
+        self, caller: str, callee: str, target: str, timeout: float, talk: float
+    ) -> dict[str, Any]:
+        """One call from beginning to end: was it answered by this callee, and how fast?"""
+        one, two = self.phones[caller], self.phones[callee]
+        since = len(two.control.events)
+        attempt = one.dial(target, timeout)
+        found = {
+            "answered": attempt.answered,
+            "seconds": attempt.seconds,
+            "reason": attempt.reason,
+            "call_ids": [attempt.call_id],
+        }
+        if not attempt.answered:
+            one.control.command("hangup")
+            return found
+        incoming = two.incoming(2, since)
+        found["answered"] = incoming is not None
+        if incoming is None:
+            found["reason"] = "answered, but not by its callee"
+        time.sleep(talk)
+        one.hang_up()
+        found["closed"] = one.closed(attempt.call_id, 3) is not None
+        if incoming:
+            found["call_ids"].append(incoming.call_id)
+            found["callee_closed"] = two.closed(incoming.call_id, 3) is not None
+        return found
+
+    def dial(self, caller: str, callee: str, target: str, timeout: float) -> dict[str, Any]:
+        """Begin a call that stays up."""
+        one, two = self.phones[caller], self.phones[callee]
+        self.positions = {name: phone.position() for name, phone in self.phones.items()}
+        since = len(two.control.events)
+        attempt = one.dial(target, timeout)
+        incoming = two.incoming(2, since) if attempt.answered else None
+        return {
+            "answered": attempt.answered and incoming is not None,
+            "reason": attempt.reason,
+            "call_ids": [attempt.call_id, *([incoming.call_id] if incoming else [])],
+        }
+
+    def hang_up(self, name: str) -> dict[str, Any]:
+        """End a phone's call."""
+        self.phones[name].hang_up()
+        return {}
+
+    def ended(self, name: str, call_id: str, timeout: float) -> dict[str, Any]:
+        """Whether, and how, a call has ended for a phone."""
+        event = self.phones[name].closed(call_id, timeout)
+        return {"param": event.param if event else None}
+
+    def heard(self, name: str, tone: int) -> dict[str, Any]:
+        """What a phone has heard in its last call, and the packets it counted."""
+        phone = self.phones[name]
+        found = tones.listen(tones.read_wave(phone.recording()), tone).as_dict()
+        packets = phones.packet_counts(phone.log(self.positions.get(name, 0)))
+        return {**found, "packets": packets.__dict__ if packets else None}
+
+    def ladder(self, name: str, lines: int) -> dict[str, Any]:
+        """The last SIP messages of a phone."""
+        return {"lines": phones.ladder(self.phones[name].log())[-lines:]}
+
+    def close(self) -> None:
+        """End all phones."""
+        for phone in self.phones.values():
+            phone.stop()
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(mode=0o700)
+    agent = Agent()
+    try:
+        for line in sys.stdin:
+            request = json.loads(line)
+            try:
+                answer = getattr(agent, request.pop("do"))(**request)
+            except (phones.PhoneError, tones.RecordingError) as error:
+                answer = {"error": str(error)}
+            print(json.dumps(answer), flush=True)
+    finally:
+        agent.close()
+        shutil.rmtree(HOME)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults: what a caller notices of them, and that the cluster mends itself.
+
+A failed attempt is a call that was begun after the fault and is not answered by its callee.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from support.booth import Booth, Call
+from support.cluster import Cluster
+
+# From power-on of all servers to a whole cluster.
+COLD_START_SECONDS = 180.0
+
+
+def all_answered(cluster: Cluster, booth: Booth, calls: Sequence[Call], what: str) -> None:
+    """Fail with the evidence if one of the calls was not answered."""
+    failed = [
+        f"call {number}: {call.reason}"
+        for number, call in enumerate(calls, start=1)
+        if not call.answered
+    ]
+    slowest = max(call.seconds for call in calls)
+    print(
+        f"{what}: {len(failed)} of {len(calls)} calls failed; "
+        f"the first was answered after {calls[0].seconds:.2f} s, the slowest after {slowest:.2f} s"
+    )
+    if failed:
+        raise AssertionError(f"{cluster.evidence(what, failed)}\n{booth.evidence()}")
+
+
+def test_control_without_a_fault(whole: Cluster, booth: Booth) -> None:
+    """What a call takes on a whole cluster, and that all of 20 are answered and end."""
+    calls = booth.calls(20)
+    all_answered(whole, booth, calls, "without a fault")
+    assert all(call.ended_everywhere for call in calls), booth.evidence()
+
+
+def test_killed_pbx_costs_no_call(whole: Cluster, booth: Booth) -> None:
+    """SIGKILL of one Asterisk: none of the next 20 calls fails."""
+    whole.lab.shell("srv2", "systemctl kill --signal=SIGKILL asterisk.service")
+    all_answered(whole, booth, booth.calls(20), "after SIGKILL of Asterisk on srv2")
+
+
+def test_power_cut_of_the_holder(whole: Cluster, booth: Booth) -> None:
+    """The server that holds the addresses loses power: the callee is callable at the other edge."""
+    victim = whole.holder()
+    whole.lab.power_off(victim)
+    all_answered(whole, booth, booth.calls(20), f"after the power cut of {victim}")
+    whole.lab.power_on(victim)
+    took = whole.wait_until_whole(COLD_START_SECONDS)
+    print(f"whole {took:.1f} s after power came back, without anyone acting")
+    all_answered(whole, booth, booth.calls(3), f"with {victim} back")
+
+
+def test_all_stopped_in_order(whole: Cluster, booth: Booth) -> None:
+    """All servers shut down one after another and switched on again."""
+    whole.lab.shut_down(*whole.servers)
+    comes_back(whole, booth, "after all were stopped in order")
+
+
+def test_all_powered_off_at_once(whole: Cluster, booth: Booth) -> None:
+    """All servers lose power in the same moment and get it back."""
+    whole.lab.power_off(*whole.servers)
+    comes_back(whole, booth, "after a power cut of all")
+
+
+def comes_back(cluster: Cluster, booth: Booth, what: str) -> None:
+    """Switch all servers on; the cluster becomes whole and knows the phones it knew."""
+    started = time.monotonic()
+    cluster.lab.power_on(*cluster.servers)
+    cluster.wait_until_whole(COLD_START_SECONDS)
+    print(f"{what}: whole {time.monotonic() - started:.1f} s after power-on, without anyone acting")
+    all_answered(cluster, booth, booth.calls(3), what)
