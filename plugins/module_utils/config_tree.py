@@ -803,11 +803,12 @@ def _read_digest(path: str) -> str | None:
         return None
 
 
-def _write_digest(path: str, digest: str) -> None:
+def replace_file(path: str, content: bytes, mode: int, uid: int | None, gid: int | None) -> None:
+    """Put a single file in place in one step, durably; C(None) leaves owner or group as created."""
     os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     staged = beside(path, "new")
     remove(staged)
-    _write_file(staged, f"{digest}\n".encode("ascii"), 0o644, None, None)
+    _write_file(staged, content, mode, uid, gid)
     os.replace(staged, path)
     _sync_directory(os.path.dirname(path))
 
@@ -888,7 +889,8 @@ def apply(
                     # After the swap: a daemon that starts in between is then taken for older than
                     # it is, which costs a restart; the other order would hide that it runs old
                     # configuration.
-                    _write_digest(digest_file, outcome.digest)
+                    content = f"{outcome.digest}\n".encode("ascii")
+                    replace_file(digest_file, content, 0o644, None, None)
             running = _read_digest(os.path.join(running_directory, f"{service}.digest"))
             outcome.restart_pending = running not in (None, outcome.digest)
         outcome.changed = bool(outcome.changed_files)
