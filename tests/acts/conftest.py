@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.booth import Booth
 from support.cluster import Addresses, Cluster
-from support.lab import ROOT, Lab
+from support.lab import Lab
+from support.playbooks import INVENTORY
 
 SERVERS = ("srv1", "srv2", "srv3")
 PROBE = "probe1"
@@ -41,7 +42,7 @@ def lab() -> Lab:
 @pytest.fixture(scope="session")
 def inventory() -> Any:
     """The lab's inputs and secrets, as the inventory has them."""
-    folder = ROOT / "inventories" / "lab" / "group_vars" / "all"
+    folder = INVENTORY / "group_vars" / "all"
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.yml")):
         found |= yaml.safe_load(path.read_text(encoding="utf-8"))

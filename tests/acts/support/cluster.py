@@ -100,6 +100,19 @@ class Cluster:
         return "\n".join(text)
 
 
+def snapshot(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """What a run must not change, by server: its files, its processes, the schema."""
+    found = {}
+    for name, report in cluster.reports("files").items():
+        assert isinstance(report, dict), f"{name}: {report}"
+        processes = {
+            f"process of {unit}": f"{state['MainPID']}, {state['ExecMainStartTimestampMonotonic']}"
+            for unit, state in report["units"].items()
+        }
+        found[name] = {**report["files"], **processes, "schema": report["schema"]}
+    return found
+
+
 def holders(reports: Mapping[str, Any], addresses: Addresses) -> list[str]:
     """The servers that hold both floating addresses."""
     both = {addresses.outside_ip, addresses.inside_ip}

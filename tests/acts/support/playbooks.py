@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks as an operator runs them, and what they say they did."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .lab import ROOT
+
+INVENTORY = Path(os.environ.get("RINGMAIN_INVENTORY", ROOT / "inventories" / "lab"))
+SITE = ROOT / "playbooks" / "site.yml"
+
+_RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run of ansible-playbook."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        """Changed tasks, over all hosts."""
+        return sum(int(host[2]) for host in _RECAP.findall(self.output))
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that were executed, over all hosts."""
+        return sum(int(host[1]) for host in _RECAP.findall(self.output))
+
+    def changes(self) -> list[str]:
+        """The names of tasks that changed something, with the hosts."""
+        found = []
+        task = ""
+        for line in self.output.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line.rpartition("]")[0].partition("[")[2]
+            elif line.startswith("changed: "):
+                found.append(f"{task}: {line.removeprefix('changed: ')}")
+        return found
+
+
+def play(playbook: Path, *arguments: str) -> Outcome:
+    """Run a playbook against the lab."""
+    started = time.monotonic()
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(INVENTORY), str(playbook), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, time.monotonic() - started)
+
+
+def excerpt(roles: Sequence[str], folder: Path) -> Path:
+    """A playbook with only those plays of site.yml that make the plan or run one of these roles."""
+    wanted = {f"ringmain.voip.{role}" for role in ("ringmain", *roles)}
+    plays = []
+    for one in yaml.safe_load(SITE.read_text(encoding="utf-8")):
+        chosen = [role for role in one.get("roles", ()) if role["role"] in wanted]
+        if chosen:
+            plays.append({**one, "roles": chosen})
+    found = {role["role"] for one in plays for role in one["roles"]}
+    assert found == wanted, f"site.yml does not run {wanted - found}"
+    path = folder / f"{'-'.join(roles)}.yml"
+    path.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
+    return path
