@@ -8,6 +8,8 @@ import pytest
 from ringmain_lab.archives import (
     Archive,
     archives,
+    first_mirror,
+    mirror_list,
     origin_url,
     parse_index_targets,
     source_lines,
@@ -74,7 +76,6 @@ def test_a_machine_that_knows_no_debian(targets: list[tuple[str, str, str]]) -> 
         ("https://mirror.example:8443/debian/", "http://mirror.example:8443/debian/"),
         # Credentials stay with the machine.
         ("https://me:secret@mirror.example/debian/", "http://mirror.example/debian/"),
-        ("mirror+file:/etc/apt/mirrors.list", "http://archive0.invalid/"),
         ("file:/srv/mirror/debian/", "http://archive0.invalid/"),
     ],
 )
@@ -85,6 +86,28 @@ def test_servers_speak_plain_http_to_the_cache(origin: str, uri: str) -> None:
     assert origin_url(f"{uri}dists/trixie/InRelease", found) == (
         origin.rstrip("/") + "/dists/trixie/InRelease"
     )
+
+
+@pytest.mark.parametrize(
+    ("uri", "listed"),
+    [
+        ("mirror+file:/etc/apt/mirrors/debian.list/", "file:/etc/apt/mirrors/debian.list"),
+        ("mirror+https://mirror.example/list", "https://mirror.example/list"),
+        ("mirror://mirror.example/list", "http://mirror.example/list"),
+        ("http://mirror.example/debian/", None),
+        ("file:/srv/mirror/", None),
+    ],
+)
+def test_addresses_that_name_a_list(uri: str, listed: str | None) -> None:
+    """As in Debian's cloud images."""
+    assert mirror_list(uri) == listed
+
+
+def test_the_first_mirror_of_a_list() -> None:
+    """Without its restrictions."""
+    text = "# ours\n\nhttps://mirror.example/debian\tpriority:1\nhttp://b.example/\n"
+    assert first_mirror(text) == "https://mirror.example/debian"
+    assert first_mirror("# none\n") is None
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,26 @@ def parse_index_targets(output: str) -> list[tuple[str, str, str]]:
     return found
 
 
+def mirror_list(uri: str) -> str | None:
+    """The address of the list that a mirror: or mirror+method: address names, None for others.
+
+    Debian's cloud images write their archives like this, and only apt-get itself can read it.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if not colon or scheme.split("+")[0] != "mirror":
+        return None
+    return f"{scheme.partition('+')[2] or 'http'}:{rest.rstrip('/')}"
+
+
+def first_mirror(text: str) -> str | None:
+    """The first address in a mirror list; its lines may go on with restrictions after a blank."""
+    for line in text.splitlines():
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            return words[0]
+    return None
+
+
 def archives(targets: Iterable[tuple[str, str, str]], suite: str = SUITE) -> list[Archive]:
     """The servers' archives: of each kind that the machine has, the first, for `suite`.
 

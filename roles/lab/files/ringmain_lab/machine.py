@@ -35,6 +35,7 @@ TOOLS = {
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "apt-get": "apt",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

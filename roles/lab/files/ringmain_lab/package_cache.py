@@ -97,8 +97,10 @@ class PackageCache:
                     return path
                 if 0 <= time.time() - os.fstat(lock.fileno()).st_mtime < FRESH_SECONDS:
                     return path
-            partial = state / f"{name}.partial"
-            partial.unlink(missing_ok=True)
+            # One that its process did not live to finish may still be written to by a helper.
+            for leftover in state.glob(f"{name}.*"):
+                leftover.unlink()
+            partial = state / f"{name}.{os.getpid()}"
             try:
                 self.fetch(origin, partial)
             except FetchError as error:
