@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import importlib
 import json
 import logging
 import os
@@ -101,13 +102,10 @@ def is_sound_location(path: Path) -> bool:
     try:
         database = sqlite3.connect(path)
         try:
-            return (
-                database.execute("PRAGMA quick_check").fetchone() == ("ok",)
-                and database.execute(
-                    "SELECT count(*) FROM version WHERE table_name = 'location'"
-                ).fetchone()[0]
-                == 1
-            )
+            known = database.execute(
+                "SELECT count(*) FROM version WHERE table_name = 'location'"
+            ).fetchone()
+            return (database.execute("PRAGMA quick_check").fetchone(), known) == (("ok",), (1,))
         finally:
             database.close()
     except sqlite3.DatabaseError:
@@ -161,9 +159,7 @@ def prepare(settings: dict[str, Any]) -> None:
 
 def connect(settings: dict[str, Any]) -> Any:
     """Open the database; only a server with a certificate of the cluster's CA is believed."""
-    import pymysql
-
-    return pymysql.connect(
+    return importlib.import_module("pymysql").connect(
         host=settings["database_host"],
         port=settings["database_port"],
         user=settings["database_user"],

@@ -1,0 +1,302 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The edge's data service: the copy it keeps, and when it leaves it alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SOURCE = (
+    Path(__file__).parents[3] / "roles/kamailio/templates/usr/local/lib/ringmain-edge/edge_agent.py"
+)
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("edge_agent", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = before
+    return module
+
+
+agent = load()
+
+TABLES = {
+    "edge_tenant": [("a.example", "a")],
+    "edge_subscriber": [("901@a.example", "0" * 32)],
+    "edge_route": [("a:901", "extension:901"), (":4930", "a:extension:901")],
+}
+
+
+class Database:
+    """A connection whose views hold C(tables), or which fails."""
+
+    def __init__(self, tables: dict[str, list[tuple[str, str]]]) -> None:
+        self.tables = tables
+        self.fails = False
+        self.fetched = 0
+        self.closed = 0
+        self._rows: list[Any] = []
+
+    def __call__(self) -> Database:
+        if self.fails:
+            raise OSError("no route")
+        return self
+
+    def cursor(self) -> Database:
+        return self
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def execute(self, statement: str) -> None:
+        if self.fails:
+            raise OSError("gone")
+        name = statement.split()[-1]
+        if statement.startswith("SELECT COUNT"):
+            rows = self.tables[name]
+            self._rows = [(len(rows), hash(tuple(sorted(rows))))]
+        elif statement.startswith("SELECT key_name"):
+            self.fetched += 1
+            self._rows = list(self.tables[name])
+
+    def fetchone(self) -> Any:
+        return self._rows[0]
+
+    def fetchall(self) -> Any:
+        return self._rows
+
+
+class Kamailio:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[Any]]] = []
+        self.away = False
+
+    def __call__(self, method: str, params: list[Any]) -> str:
+        if self.away:
+            raise FileNotFoundError("no socket")
+        self.calls.append((method, params))
+        return "Ok"
+
+
+RELOADS = [("htable.reload", [table]) for table in ("tenant", "subscriber", "route")]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> tuple[Any, Database, Kamailio, Path]:
+    database = Database({name: list(rows) for name, rows in TABLES.items()})
+    kamailio = Kamailio()
+    path = tmp_path / "edge.sqlite"
+    made = agent.Agent(
+        {"data_file": str(path), "outside_ip": "192.0.2.1", "interval": 1}, kamailio, database
+    )
+    return made, database, kamailio, path
+
+
+def content(path: Path, table: str) -> list[tuple[str, str]]:
+    database = sqlite3.connect(path)
+    try:
+        return database.execute(f"SELECT key_name, key_value FROM {table} ORDER BY 1").fetchall()
+    finally:
+        database.close()
+
+
+def step(made: Any) -> None:
+    made.copy()
+    made.tell()
+
+
+def test_the_first_round_copies_everything_and_marks_it(parts: Any) -> None:
+    made, _, kamailio, path = parts
+    step(made)
+    assert content(path, "edge_tenant") == [("*", "filled"), ("a.example", "a")]
+    assert content(path, "edge_subscriber") == TABLES["edge_subscriber"]
+    assert content(path, "edge_route") == sorted(TABLES["edge_route"])
+    assert kamailio.calls == RELOADS
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_unchanged_database_is_not_fetched_again(parts: Any) -> None:
+    made, database, kamailio, path = parts
+    step(made)
+    inode = path.stat().st_ino
+    step(made)
+    assert (database.fetched, path.stat().st_ino, kamailio.calls) == (3, inode, RELOADS)
+
+
+def test_a_change_replaces_the_file_and_tells_kamailio(parts: Any) -> None:
+    made, database, kamailio, path = parts
+    step(made)
+    inode = path.stat().st_ino
+    database.tables["edge_route"].append(("a:902", "extension:902"))
+    step(made)
+    assert path.stat().st_ino != inode
+    assert ("a:902", "extension:902") in content(path, "edge_route")
+    assert kamailio.calls == RELOADS * 2
+
+
+def test_after_its_own_restart_it_fetches_only_what_changed(parts: Any) -> None:
+    made, database, kamailio, _ = parts
+    step(made)
+    again = agent.Agent(made.settings, kamailio, database)
+    step(again)
+    assert database.fetched == 3
+    assert kamailio.calls == RELOADS * 2  # it cannot know what Kamailio has in memory
+
+
+def test_without_the_database_the_copy_stays_and_is_said_once(
+    parts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, database, _, path = parts
+    step(made)
+    before = path.read_bytes()
+    database.fails = True
+    with caplog.at_level(logging.INFO):
+        step(made)
+        step(made)
+        step(made)
+    assert path.read_bytes() == before
+    assert database.closed == 1
+    assert [record.message for record in caplog.records] == [
+        "database not reached, keeping the last copy: gone",
+        "database not reached, keeping the last copy: no route",
+    ]
+
+
+def test_a_database_that_comes_back_is_used_again(parts: Any) -> None:
+    made, database, _, path = parts
+    database.fails = True
+    step(made)
+    assert not path.exists()
+    database.fails = False
+    step(made)
+    assert content(path, "edge_subscriber") == TABLES["edge_subscriber"]
+
+
+def test_a_database_without_any_tenant_does_not_empty_the_copy(
+    parts: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, database, _, path = parts
+    step(made)
+    for rows in database.tables.values():
+        rows.clear()
+    with caplog.at_level(logging.WARNING):
+        step(made)
+    assert ("a.example", "a") in content(path, "edge_tenant")
+    assert "no tenants at all" in caplog.text
+
+
+def test_a_reload_is_owed_until_kamailio_has_taken_it(parts: Any) -> None:
+    made, _, kamailio, _ = parts
+    kamailio.away = True
+    step(made)
+    assert kamailio.calls == []
+    kamailio.away = False
+    step(made)
+    assert kamailio.calls == RELOADS
+
+
+@pytest.mark.parametrize(("address", "state"), [("127.0.0.1", 1), ("192.0.2.1", 0)])
+def test_only_the_holder_of_the_address_pings_phones(parts: Any, address: str, state: int) -> None:
+    made, _, kamailio, _ = parts
+    made.settings["outside_ip"] = address
+    made.gate_pings()
+    assert kamailio.calls == [("nathelper.enable_ping", [state])]
+
+
+@pytest.mark.parametrize("broken", [b"", b"not a database", None])
+def test_a_broken_copy_counts_as_none(tmp_path: Path, broken: bytes | None) -> None:
+    path = tmp_path / "edge.sqlite"
+    if broken is not None:
+        path.write_bytes(broken)
+    assert agent.read_fingerprint(path) is None
+
+
+def test_a_cut_short_replacement_does_not_stop_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "edge.sqlite"
+    (tmp_path / "edge.sqlite.new").write_bytes(b"half")
+    agent.write_copy(path, TABLES, "f")
+    assert agent.read_fingerprint(path) == "f"
+    assert not (tmp_path / "edge.sqlite.new").exists()
+
+
+SCHEMAS = {
+    "standard.sql": "CREATE TABLE version (table_name TEXT, table_version INTEGER);",
+    "usrloc.sql": "CREATE TABLE location (ruid TEXT);INSERT INTO version VALUES ('location', 9);",
+}
+
+
+def test_locations_are_made_and_then_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "location.sqlite"
+    schemas = []
+    for name, text in SCHEMAS.items():
+        (tmp_path / name).write_text(text)
+        schemas.append(tmp_path / name)
+    assert not agent.is_sound_location(path)
+    agent.write_empty_location(path, schemas)
+    assert agent.is_sound_location(path)
+    database = sqlite3.connect(path)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+
+
+@pytest.mark.parametrize("broken", [b"", b"x" * 8192])
+def test_broken_locations_are_kept_aside(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "location.sqlite"
+    path.write_bytes(broken)
+    (tmp_path / "location.sqlite-wal").write_bytes(b"y")
+    assert not agent.is_sound_location(path)
+    path.write_bytes(broken)
+    agent.set_aside(path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["location.sqlite.broken"]
+
+
+def serve(path: Path, answer: Callable[[Any], Any]) -> threading.Thread:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    server.bind(str(path))
+
+    def loop() -> None:
+        with server:
+            request, sender = server.recvfrom(65536)
+            server.sendto(json.dumps(answer(json.loads(request))).encode(), sender)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    return thread
+
+
+def test_call_kamailio_speaks_json_rpc(tmp_path: Path) -> None:
+    thread = serve(tmp_path / "s", lambda request: {"result": request["params"], "id": 1})
+    assert agent.call_kamailio(str(tmp_path / "s"), "m", ["x"]) == ["x"]
+    thread.join()
+
+
+def test_call_kamailio_raises_what_kamailio_refuses(tmp_path: Path) -> None:
+    thread = serve(tmp_path / "s", lambda _: {"error": {"message": "no"}, "id": 1})
+    with pytest.raises(RuntimeError, match="m: no"):
+        agent.call_kamailio(str(tmp_path / "s"), "m", [])
+    thread.join()
