@@ -169,6 +169,25 @@ def member_from_dict(data: Mapping[str, Any]) -> Member:
         raise ValueError(f"not a member's state: {error!r}") from error
 
 
+def usable(status: Mapping[str, str]) -> tuple[bool, str]:
+    """Decide from a server's wsrep status whether it may take work, and say why (not).
+
+    ``status`` holds lower-case names of status variables.
+    """
+    if status.get("wsrep_cluster_status") != "Primary":
+        return False, f"cluster status is {status.get('wsrep_cluster_status', 'unknown')}"
+    if status.get("wsrep_ready") != "ON":
+        return False, "wsrep is not ready"
+    comment = status.get("wsrep_local_state_comment", "unknown")
+    if comment == "Synced":
+        return True, "Synced"
+    # The donor of a cluster of two serves the only other member, which is not usable yet.
+    # mariadb-backup does not block it, and without it there would be no database at all.
+    if comment == "Donor/Desynced" and status.get("wsrep_cluster_size") in ("1", "2"):
+        return True, "donor, and the only member that can work"
+    return False, f"local state is {comment}"
+
+
 def _complete_view(known: Mapping[str, Member]) -> View | None:
     """Return the newest view all of whose members are here and remember just this view."""
     present: dict[str, set[str]] = {}
@@ -177,9 +196,7 @@ def _complete_view(known: Mapping[str, Member]) -> View | None:
         if member.view is not None and member.phase in (WAITING, STARTING, NON_PRIMARY):
             present.setdefault(member.view.identity, set()).add(member.view.my_uuid)
             views[member.view.identity] = member.view
-    complete = [
-        view for identity, view in views.items() if set(view.members) <= present[identity]
-    ]
+    complete = [view for identity, view in views.items() if set(view.members) <= present[identity]]
     return max(complete, key=lambda view: view.sequence, default=None)
 
 
@@ -196,15 +213,19 @@ def _join(
     One at a time: a member that joins while another one is still receiving its state can be given
     that one as donor, miss the last write-sets, and stay outside until somebody restarts it.
     """
-    joining = [name for name, state in known.items()
-               if name != me and state.phase in (STARTING, BOOTSTRAPPING)]
+    joining = [
+        name
+        for name, state in known.items()
+        if name != me and state.phase in (STARTING, BOOTSTRAPPING)
+    ]
     if joining:
         return Action("wait", f"{joining[0]} is joining the cluster")
     synced = [name for name in primaries if known[name].synced]
     if not synced:
         return Action("wait", f"{primaries[0]} is in the primary component, but not synced")
-    before = [name for name in order[: order.index(me)]
-              if name in known and known[name].phase == WAITING]
+    before = [
+        name for name in order[: order.index(me)] if name in known and known[name].phase == WAITING
+    ]
     if before:
         return Action("wait", f"{before[0]} joins the cluster first")
     return Action("join", f"{synced[0]} is in the primary component")
@@ -230,14 +251,21 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
     if primaries:
         return _join(me, order, known, primaries)
     if mine.virgin:
-        return Action("wait", "this member has never been part of the cluster: it joins when "
-                      "another one is in the primary component", missing)
+        return Action(
+            "wait",
+            "this member has never been part of the cluster: it joins when "
+            "another one is in the primary component",
+            missing,
+        )
     foreign = sorted(
         name for name, state in known.items() if not state.virgin and state.uuid != mine.uuid
     )
     if foreign:
-        return Action("wait", f"{', '.join(foreign)} holds another cluster's data than this "
-                      "member: an operator has to decide which is right")
+        return Action(
+            "wait",
+            f"{', '.join(foreign)} holds another cluster's data than this "
+            "member: an operator has to decide which is right",
+        )
     bootstrapping = [name for name, state in known.items() if state.phase == BOOTSTRAPPING]
     if bootstrapping:
         return Action("wait", f"{bootstrapping[0]} is bringing the cluster back")
@@ -247,10 +275,14 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
         return Action("wait", "less than a majority of the members answers", missing)
 
     # Orderly stop of all: Galera marked the last one. It stands above all or is not trusted.
-    marked = [name for name, state in known.items()
-              if state.safe_to_bootstrap and state.phase == WAITING]
-    ahead = [name for name, state in known.items()
-             if len(marked) == 1 and state.seqno > known[marked[0]].seqno]
+    marked = [
+        name for name, state in known.items() if state.safe_to_bootstrap and state.phase == WAITING
+    ]
+    ahead = [
+        name
+        for name, state in known.items()
+        if len(marked) == 1 and state.seqno > known[marked[0]].seqno
+    ]
     if len(marked) == 1 and not ahead:
         if marked[0] == me:
             return Action("bootstrap", "this member was the last to stop (safe_to_bootstrap)")
@@ -266,22 +298,25 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
     if alive:
         if mine.view is not None:
             return Action("recover", f"{alive[0]} still runs without quorum: Galera counts again")
-        return Action("wait", f"{alive[0]} runs without quorum and waits for the members it lost",
-                      missing)
+        return Action(
+            "wait", f"{alive[0]} runs without quorum and waits for the members it lost", missing
+        )
 
     # No mark, no whole view (all stopped in one moment, or a state file lost): with every member
     # here, none running, the most advanced holds all that was ever acknowledged.
     if missing:
-        return Action("wait", "not all members answer, and one of them may hold newer data",
-                      missing)
+        return Action(
+            "wait", "not all members answer, and one of them may hold newer data", missing
+        )
     moving = tuple(name for name in order if not known[name].frozen)
     if moving:
         return Action("wait", "not all members are waiting to start", moving)
     chosen = _most_advanced(known, order)
     if chosen == me:
         return Action("bootstrap", "all members are here and none is ahead of this one")
-    return Action("wait", f"{chosen} has the most advanced position and will bring the cluster "
-                  "back")
+    return Action(
+        "wait", f"{chosen} has the most advanced position and will bring the cluster back"
+    )
 
 
 def deploy_action(me: str, order: Sequence[str], states: Mapping[str, Member | None]) -> Action:
@@ -296,24 +331,34 @@ def deploy_action(me: str, order: Sequence[str], states: Mapping[str, Member | N
     mine = states.get(me)
     if mine is None:
         return Action("refuse", f"the state of {me} could not be read")
-    others = {name: state for name in order
-              if name != me and (state := states.get(name)) is not None}
+    others = {
+        name: state for name in order if name != me and (state := states.get(name)) is not None
+    }
     missing = tuple(name for name in order if name != me and name not in others)
 
     if mine.running and mine.virgin:
-        return Action("refuse", f"mariadbd runs on {me} outside of any cluster: save what it "
-                      "holds, stop it (systemctl stop mariadb) and run this play again")
+        return Action(
+            "refuse",
+            f"mariadbd runs on {me} outside of any cluster: save what it "
+            "holds, stop it (systemctl stop mariadb) and run this play again",
+        )
     if mine.running:
         return Action("nothing", "mariadbd is running")
     if any(state.phase == PRIMARY for state in others.values()):
         return Action("join" if mine.virgin else "start", "the cluster is up")
     veterans = [name for name, state in others.items() if not state.virgin]
     if not mine.virgin or veterans:
-        return Action("start", "the cluster exists and is down: its members decide among "
-                      "themselves who brings it back")
+        return Action(
+            "start",
+            "the cluster exists and is down: its members decide among "
+            "themselves who brings it back",
+        )
     if missing:
-        return Action("refuse", f"no cluster is known here, but {', '.join(missing)} could not be "
-                      "asked and may hold one: run this play with all members reachable")
+        return Action(
+            "refuse",
+            f"no cluster is known here, but {', '.join(missing)} could not be "
+            "asked and may hold one: run this play with all members reachable",
+        )
     strangers = [name for name, state in others.items() if state.running]
     if strangers:
         return Action("refuse", f"mariadbd runs on {', '.join(strangers)} outside of any cluster")

@@ -102,8 +102,8 @@ def expand_grants(
 ) -> dict[str, frozenset[str]]:
     """Return privileges per table or view.
 
-    ``grants`` are ``{"relation": name or pattern, "privileges": [...]}``; a pattern (``edge_*``) means
-    all ``relations`` it matches now. Raises SchemaError for a plain name that does not exist.
+    ``grants`` are ``{"relation": name or pattern, "privileges": [...]}``; a pattern (``edge_*``)
+    means all ``relations`` it matches now. Raises SchemaError for a plain name that does not exist.
     """
     names = sorted(relations)
     result: dict[str, set[str]] = {}
@@ -244,9 +244,7 @@ class Rows:
         Raises SchemaError when a new row has the key of a row that someone else owns.
         """
         _check_names([table, *key, *(column for row in wanted for column in row)])
-        cursor = self._run(
-            f"SELECT * FROM {table} WHERE managed_by = {self.mark}", [self.owner]
-        )
+        cursor = self._run(f"SELECT * FROM {table} WHERE managed_by = {self.mark}", [self.owner])
         columns = [description[0] for description in cursor.description]
         existing = [dict(zip(columns, values, strict=False)) for values in cursor.fetchall()]
         changes = diff_rows(

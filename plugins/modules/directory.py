@@ -109,7 +109,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     wanted = json.loads(params["rows"])
     connection = pymysql.connect(
-        unix_socket=params["socket"], user="root", database=params["database"], connect_timeout=5,
+        unix_socket=params["socket"],
+        user="root",
+        database=params["database"],
+        connect_timeout=5,
         charset="utf8mb4",
     )
     keys = primary_keys(connection, params["database"])

@@ -213,8 +213,17 @@ class Server:
     def log(self) -> str:
         """Return the last lines of the server's log that tell of the cluster or of errors."""
         out = self.module.run_command(
-            ["journalctl", "-u", self.params["service"], "-b", "-n", "400", "-o", "cat",
-             "--no-pager"]
+            [
+                "journalctl",
+                "-u",
+                self.params["service"],
+                "-b",
+                "-n",
+                "400",
+                "-o",
+                "cat",
+                "--no-pager",
+            ]
         )[1]
         words = ("ERROR", "error", "fail", "wait:", "refus", "SST", "Primary", "primary")
         return "\n".join([line for line in out.splitlines() if any(w in line for w in words)][-25:])
@@ -274,8 +283,12 @@ def started(module: AnsibleModule, server: Server) -> None:
         if action.action == "bootstrap":
             # The others ask this member's agent, which needs the account.
             await_synced(module, server)
-    module.exit_json(changed=changed, action=action.action, reason=action.reason,
-                     member=galera.member_to_dict(server.member()))
+    module.exit_json(
+        changed=changed,
+        action=action.action,
+        reason=action.reason,
+        member=galera.member_to_dict(server.member()),
+    )
 
 
 def await_synced(module: AnsibleModule, server: Server) -> tuple[galera.Member, bool, float]:

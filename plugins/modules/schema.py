@@ -149,12 +149,13 @@ class Database:
         self.module = module
         self.name = module.params["database"]
         self.connection = pymysql.connect(
-            unix_socket=module.params["socket"], user="root", connect_timeout=5, autocommit=True,
+            unix_socket=module.params["socket"],
+            user="root",
+            connect_timeout=5,
+            autocommit=True,
             charset="utf8mb4",
         )
-        self.owner = "{0[0]}:{0[1]}".format(
-            self.ask("SELECT @@hostname, CONNECTION_ID()")[0]
-        )
+        self.owner = "{0[0]}:{0[1]}".format(self.ask("SELECT @@hostname, CONNECTION_ID()")[0])
 
     def ask(self, statement: str, values: Any = None) -> Any:
         """Run one statement and return its rows, if it has any."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from ansible_collections.ringmain.voip.plugins.module_utils import galera
 from ansible_collections.ringmain.voip.plugins.module_utils.galera import Member, View
 
@@ -116,7 +115,9 @@ def test_a_member_that_stopped_in_order_waits_for_the_view() -> None:
 
 def test_without_mark_and_view_the_most_advanced_of_all_leads() -> None:
     assert everyone(WAITS, replace(WAITS, seqno=102), replace(WAITS, seqno=101)) == [
-        "wait", "bootstrap", "wait",
+        "wait",
+        "bootstrap",
+        "wait",
     ]
     assert everyone(WAITS, WAITS, WAITS) == ["bootstrap", "wait", "wait"]
     # A view with a hole (an empty state file after the power cut) is no view.
@@ -173,7 +174,8 @@ def test_two_never_lead(a: Member | None, b: Member | None, c: Member | None) ->
     assert len(views) <= 1
     # Nobody leads from a minority.
     if sum(state is not None for state in states.values()) < 2:
-        assert not bootstraps and not recovers
+        assert bootstraps == []
+        assert recovers == []
 
 
 def deploy(me: str, a: Member | None, b: Member | None, c: Member | None) -> str:
@@ -182,7 +184,9 @@ def deploy(me: str, a: Member | None, b: Member | None, c: Member | None) -> str
 
 def test_the_first_member_creates_the_cluster() -> None:
     assert [deploy(name, STOPPED, STOPPED, STOPPED) for name in ORDER] == [
-        "bootstrap", "join", "join",
+        "bootstrap",
+        "join",
+        "join",
     ]
 
 
@@ -231,10 +235,14 @@ safe_to_bootstrap: 0
 
 def test_grastate_is_read() -> None:
     assert galera.parse_grastate(GRASTATE) == {
-        "uuid": CLUSTER, "seqno": 3264, "safe_to_bootstrap": False,
+        "uuid": CLUSTER,
+        "seqno": 3264,
+        "safe_to_bootstrap": False,
     }
     assert galera.parse_grastate("") == {
-        "uuid": galera.NO_UUID, "seqno": -1, "safe_to_bootstrap": False,
+        "uuid": galera.NO_UUID,
+        "seqno": -1,
+        "safe_to_bootstrap": False,
     }
     assert galera.parse_grastate("seqno: x\n")["seqno"] == -1
 
@@ -279,7 +287,8 @@ def test_the_recovered_position_is_read() -> None:
     line = f"_WSREP_START_POSITION=--wsrep_start_position={CLUSTER}:3264\n"
     assert galera.parse_position(line) == (CLUSTER, 3264)
     assert galera.parse_position(f"_WSREP_START_POSITION=--wsrep_start_position={CLUSTER}:-1") == (
-        CLUSTER, -1,
+        CLUSTER,
+        -1,
     )
     # MariaDB adds its own domain after a comma in some versions; that is no position we know.
     for text in ("", "_WSREP_START_POSITION=\n", f"x={CLUSTER}:y", f"x={CLUSTER}"):
@@ -293,5 +302,36 @@ def test_states_travel_as_plain_data() -> None:
 
 @pytest.mark.parametrize("data", [{}, {"phase": "x"}, {"view": 3}, []])
 def test_foreign_data_is_refused(data: object) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not a member's state"):
         galera.member_from_dict(data)  # type: ignore[arg-type]
+
+
+GOOD = {
+    "wsrep_cluster_status": "Primary",
+    "wsrep_ready": "ON",
+    "wsrep_local_state_comment": "Synced",
+    "wsrep_cluster_size": "3",
+}
+DONOR = "Donor/Desynced"
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, (True, "Synced")),
+        ({"wsrep_cluster_status": "non-Primary"}, (False, "cluster status is non-Primary")),
+        ({"wsrep_ready": "OFF"}, (False, "wsrep is not ready")),
+        ({"wsrep_local_state_comment": "Joined"}, (False, "local state is Joined")),
+        ({"wsrep_local_state_comment": DONOR}, (False, f"local state is {DONOR}")),
+        (
+            {"wsrep_local_state_comment": DONOR, "wsrep_cluster_size": "2"},
+            (True, "donor, and the only member that can work"),
+        ),
+    ],
+)
+def test_only_a_synced_member_is_usable(change: dict[str, str], verdict: tuple[bool, str]) -> None:
+    assert galera.usable({**GOOD, **change}) == verdict
+
+
+def test_a_server_without_galera_is_not_usable() -> None:
+    assert galera.usable({}) == (False, "cluster status is unknown")
