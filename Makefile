@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv check check-newest test lab-up lab-down
+.PHONY: help venv check check-newest demo test lab-up lab-down
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
@@ -24,7 +24,10 @@ check: venv ## lint, types, unit tests, documentation; no root, no lab (STEPS="u
 check-newest: venv ## the same code on the newest ansible-core, in a Debian 13 tree
 	@tests/tools/newest.py
 
-test: venv ## everything CI runs, with what each stage took
+demo: venv ## a whole telephone system on this machine, and two phones that talk; as root
+	@tests/tools/demo
+
+test: venv ## everything CI runs, with what each stage took; as root (KEEP_LAB=1 leaves the lab)
 	@tests/tools/stages.py
 
 lab-up: venv ## the lab alone: three servers and a probe (RINGMAIN_LAB_ID names it; default demo)

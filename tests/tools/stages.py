@@ -4,6 +4,7 @@
 """`make test`: one stage after another, each with its budget, and a table of what they took.
 
 A stage over its budget is a matter for its owner; only the total fails a run on the clock.
+The lab `test` is taken down at the end, whatever happened, unless KEEP_LAB is set.
 The last lines are the closing lines of all pytest runs and their sum.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -32,10 +34,23 @@ class Stage:
     needs: tuple[str, ...] = ()
 
 
+IN_LAB = "tests/tools/in-lab"
 STAGES = [
     Stage("check", 5, "make --no-print-directory check"),
     Stage("check-newest", 3, "make --no-print-directory check-newest"),
+    Stage("asterisk", 8, "ansible-playbook playbooks/build_asterisk.yml"),
+    Stage("lab", 3, "pytest tests/acts/test_lab.py"),
+    Stage(
+        "servers",
+        2,
+        "ansible-playbook playbooks/lab.yml -e lab_state=absent"
+        " && ansible-playbook playbooks/lab.yml"
+        f" && {IN_LAB} ansible-playbook playbooks/secrets.yml",
+    ),
+    Stage("small", 12, f"{IN_LAB} molecule test -s small", needs=("asterisk", "servers")),
+    Stage("acts", 9, f"{IN_LAB} pytest tests/acts --ignore tests/acts/test_lab.py", ("small",)),
 ]
+AFTERWARDS = "ansible-playbook playbooks/lab.yml -e lab_state=absent"
 
 
 def run(stage: Stage) -> tuple[bool, list[str]]:
@@ -72,6 +87,7 @@ def add_up(closing: list[str], seconds: float) -> str:
 
 def main() -> int:
     """Run all stages and return the exit code for the shell."""
+    os.environ["RINGMAIN_LAB_ID"] = "test"
     start = time.monotonic()
     table: list[tuple[str, str, str, str]] = []
     done: set[str] = set()
@@ -91,6 +107,9 @@ def main() -> int:
         word += " (over its budget)" if minutes > stage.budget else ""
         print(f"##### {stage.name}: {word}, {minutes:.1f} min", flush=True)
         table.append((stage.name, f"{stage.budget:g} min", f"{minutes:.1f} min", word))
+
+    if "KEEP_LAB" not in os.environ:
+        subprocess.run(["bash", "-c", AFTERWARDS], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
     seconds = time.monotonic() - start
     in_time = seconds <= TOTAL_MINUTES * 60
