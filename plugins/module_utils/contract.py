@@ -654,7 +654,9 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
         "registrations": int(inputs["ringmain_registrations"]),
         "ports": {name: int(inputs["ringmain_ports"][name]) for name in PORTS},
         "members": {
-            function: [{"name": name, "address": address(name)} for name in members.get(function, ())]
+            function: [
+                {"name": name, "address": address(name)} for name in members.get(function, ())
+            ]
             for function in FUNCTIONS
         },
         "hosts": {
