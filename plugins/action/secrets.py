@@ -24,10 +24,12 @@ def find_directory(task_vars: dict[str, t.Any], cluster: str) -> Path:
             f"ringmain_cluster is {cluster!r}, which is no group of this inventory: "
             "name the group that holds all hosts of the cluster"
         )
-    found = {
-        str(task_vars["hostvars"][name].get("inventory_dir") or "")
-        for name in task_vars["groups"][cluster]
-    } - {""}
+    found = set()
+    for name in task_vars["groups"][cluster]:
+        variables = task_vars["hostvars"][name]
+        # A list of hosts on the command line has a directory too, but no variables are read there.
+        if Path(str(variables.get("inventory_file"))).exists():
+            found.add(str(variables["inventory_dir"]))
     if len(found) != 1:
         where = (
             f"in {len(found)} directories ({', '.join(sorted(found))})" if found else "in no file"
