@@ -237,7 +237,7 @@ def kill_group(group: Path, patience: float = 20.0) -> None:
         return
     try:
         (group / "cgroup.kill").write_text("1", encoding="ascii")
-    except FileNotFoundError:  # before Linux 5.14
+    except OSError:  # before Linux 5.14; or its last process is removing it just now
         for pid in processes(group):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -255,7 +255,7 @@ def kill_group(group: Path, patience: float = 20.0) -> None:
 def remove_group(group: Path) -> None:
     """Remove a control group that has no processes left, with all below it."""
     for entry in os.walk(group, topdown=False):
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 10
         while os.path.isdir(entry[0]) and time.monotonic() < deadline:
             try:
                 os.rmdir(entry[0])
@@ -278,7 +278,9 @@ def launch(lab_id: str, name: str, command: Sequence[str], log: Path) -> None:
     """
     if runs_systemd():
         unit = unit_name(lab_id, name)
-        run(["systemctl", "reset-failed", unit], check=False)
+        # Its predecessor is dead by now, but systemd may not be done with it.
+        for verb in ("stop", "reset-failed"):
+            run(["systemctl", verb, unit], check=False)
         properties = ["Delegate=yes", "KillMode=mixed", "TasksMax=infinity"]
         properties += [f"StandardOutput=append:{log}", f"StandardError=append:{log}"]
         options = [f"--property={item}" for item in properties]

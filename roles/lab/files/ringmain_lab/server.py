@@ -43,9 +43,10 @@ def serve(lab: Lab, name: str) -> int:
         while status == REBOOT:
             status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
             machine.remove_group(group / "machine")
-    if not machine.runs_systemd():
-        machine.enter_group(machine.control_groups())
-        machine.remove_group(group)
+        # Still under the lock: who takes it next makes the same group again.
+        if not machine.runs_systemd():
+            machine.enter_group(machine.control_groups())
+            machine.remove_group(group)
     return status
 
 
