@@ -246,7 +246,7 @@ class Rehearsal:
         attempt = self._caller.dial(target, self._limits.answer_seconds)
         self._add(judge_attempt(f"unknown number {number} is refused", attempt, (404,)))
         if attempt.answered:
-            self._caller.hang_up()
+            self._caller.hang_up(attempt.call_id)
 
     def _echo(self, target: str, number: str) -> None:
         position = self._caller.position()
@@ -275,7 +275,7 @@ class Rehearsal:
         if not self._add(judge_attempt(check, attempt, (200,))) or incoming is None:
             if attempt.answered:
                 self._add(not_tried(f"{second.user} is in the call", "the callee answered it"))
-                self._caller.hang_up()
+                self._caller.hang_up(attempt.call_id)
             hold([])
             return
         started = self._clock()
@@ -312,7 +312,8 @@ class Rehearsal:
         measured = f"ended early: {early.param}" if early else f"{over - started:.1f} s"
         self._add(Result(f"{what} lasts", early is None, measured, f"{talk_seconds:g} s"))
         if early is None:
-            legs[0][0].hang_up()
+            caller, call_id = legs[0]
+            caller.hang_up(call_id)
             over = self._clock()
         for phone, call_id in legs:
             event = phone.closed(call_id, self._limits.hangup_seconds)

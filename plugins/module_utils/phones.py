@@ -441,9 +441,9 @@ class Phone:
             lambda event: event.kind == "CALL_CLOSED" and event.call_id == call_id, timeout
         )
 
-    def hang_up(self) -> None:
-        """End the current call."""
-        self.control.command("hangup")
+    def hang_up(self, call_id: str) -> None:
+        """End a call. Raises PhoneError when it has ended already."""
+        self.control.command("hangup", call_id)
 
     def recording(self) -> bytes:
         """What was heard in the call that has just ended (or is still going on)."""

@@ -97,7 +97,7 @@ def edge(address: str) -> dict[str, Any]:
     """Kamailio: where it sends calls, how many contacts it holds, whether it says it is ready."""
     try:
         sets = rpc("dispatcher.list")["RECORDS"]
-        counts = rpc("stats.get_statistics", "usrloc:location-contacts")
+        contacts = int(rpc("stats.fetch", "usrloc:")["usrloc.location_contacts"])
     except (OSError, ValueError, KeyError) as error:
         return {"error": repr(error)}
     targets = {
@@ -112,7 +112,7 @@ def edge(address: str) -> dict[str, Any]:
     )
     return {
         "destinations": targets,
-        "contacts": int(str(counts[0]).rpartition("=")[2]),
+        "contacts": contacts,
         "ready": ready.returncode == 0,
     }
 

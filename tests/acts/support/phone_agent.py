@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ class Agent:
 
     def start(self, name: str, tone: int, proxy: str, lifetime: int) -> dict[str, Any]:
         """Start a phone without an account."""
-        import subprocess
 
         def run(words: Any) -> str:
             return subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -64,14 +63,19 @@ class Agent:
             "call_ids": [attempt.call_id],
         }
         if not attempt.answered:
-            one.control.command("hangup")
+            if one.closed(attempt.call_id, 0) is None:
+                one.hang_up(attempt.call_id)
             return found
         incoming = two.incoming(2, since)
-        found["answered"] = incoming is not None
         if incoming is None:
+            found["answered"] = False
             found["reason"] = "answered, but not by its callee"
-        time.sleep(talk)
-        one.hang_up()
+        early = one.closed(attempt.call_id, talk)
+        if early:
+            found["answered"] = False
+            found["reason"] = f"ended by itself: {early.param}"
+        else:
+            one.hang_up(attempt.call_id)
         found["closed"] = one.closed(attempt.call_id, 3) is not None
         if incoming:
             found["call_ids"].append(incoming.call_id)
@@ -91,9 +95,9 @@ class Agent:
             "call_ids": [attempt.call_id, *([incoming.call_id] if incoming else [])],
         }
 
-    def hang_up(self, name: str) -> dict[str, Any]:
+    def hang_up(self, name: str, call_id: str) -> dict[str, Any]:
         """End a phone's call."""
-        self.phones[name].hang_up()
+        self.phones[name].hang_up(call_id)
         return {}
 
     def ended(self, name: str, call_id: str, timeout: float) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class ScriptedPhone:
         self.clock.sleep(timeout)
         return None
 
-    def hang_up(self) -> None:
+    def hang_up(self, call_id: str) -> None:
+        assert call_id in {"c1", "c2", "c3"}
         self.hung_up += 1
         for phone in (self, *self.peers):
             phone.ended = True

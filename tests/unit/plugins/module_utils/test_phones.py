@@ -72,7 +72,7 @@ while True:
         with wave.open(directory + "/heard.wav", "wb") as heard:
             heard.setparams((1, 2, 8000, 0, "NONE", ""))
             heard.writeframes(b"\\0\\0" * 800)
-    elif name == "hangup":
+    elif name == "hangup" and params == "c1":
         print("packets:   303    301", flush=True)
         event("CALL_CLOSED", id="c1", param="Connection reset by user")
     elif name == "hang":
@@ -391,7 +391,7 @@ def test_phone_calls_hears_and_hangs_up(launch: Callable[..., phones.Phone]) -> 
         incoming = phone.incoming(2)
         assert incoming is not None
         assert incoming.call_id == "c9"
-        phone.hang_up()
+        phone.hang_up("c1")
         ended = phone.closed("c1", 2)
         assert ended is not None
         assert ended.param == "Connection reset by user"
