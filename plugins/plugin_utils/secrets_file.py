@@ -37,12 +37,12 @@ class SecretsError(Exception):
 
 def make_password() -> str:
     """A new password of 32 characters (186 bits)."""
-    return "".join(randomness.choice(ALPHABET) for _ in range(PASSWORD_LENGTH))
+    return "".join(randomness.choice(ALPHABET) for _character in range(PASSWORD_LENGTH))
 
 
 def make_pin() -> str:
     """A new PIN of 6 digits."""
-    return "".join(randomness.choice("0123456789") for _ in range(PIN_LENGTH))
+    return "".join(randomness.choice("0123456789") for _digit in range(PIN_LENGTH))
 
 
 def generate(
