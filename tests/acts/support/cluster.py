@@ -86,6 +86,10 @@ class Cluster:
         assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
         return found[0]
 
+    def process(self, server: str, unit: str) -> str:
+        """The process id of a service."""
+        return self.lab.shell(server, f"systemctl show -P MainPID {unit}.service").strip()
+
     def evidence(self, headline: str, lines: Sequence[str], seconds: float = 180) -> str:
         """A text for a failed act: the facts, then each server's warnings."""
 
