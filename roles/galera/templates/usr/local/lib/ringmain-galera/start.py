@@ -1,5 +1,5 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Let mariadbd go when it is safe, and as what: part of mariadb.service, before the server.
 
     start          wait until this member may start (ExecStartPre, after galera_recovery)
@@ -19,6 +19,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DATA = Path("/var/lib/mysql")
@@ -32,7 +33,7 @@ ASK_SECONDS = 1.0
 REMIND_SECONDS = 60.0
 
 sys.path.insert(0, str(HERE))
-import galera  # noqa: E402
+import galera  # type: ignore[import-not-found]  # noqa: E402
 
 
 def read(path: Path) -> str:
@@ -89,7 +90,7 @@ def ask(address: str, port: int) -> galera.Member | None:
         return None
 
 
-def ask_all(cluster: dict, mine: galera.Member) -> dict[str, galera.Member | None]:
+def ask_all(cluster: dict[str, Any], mine: galera.Member) -> dict[str, galera.Member | None]:
     """Ask all other members."""
     return {
         member["name"]: mine
@@ -108,7 +109,7 @@ def say(action: galera.Action, mine: galera.Member) -> None:
     )
 
 
-def wait_for_action(cluster: dict, mine: galera.Member) -> galera.Action:
+def wait_for_action(cluster: dict[str, Any], mine: galera.Member) -> galera.Action:
     """Ask around until there is something to do."""
     order = [member["name"] for member in cluster["members"]]
     said: galera.Action | None = None
