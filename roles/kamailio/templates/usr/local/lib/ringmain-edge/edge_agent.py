@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) Ringmain contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -147,11 +146,15 @@ def prepare(settings: dict[str, Any]) -> None:
             os.chown(path, kamailio.pw_uid, kamailio.pw_gid)
             path.chmod(0o640)
     data = Path(settings["data_file"])
+    owner, reader = pwd.getpwnam("ringmain-edge").pw_uid, grp.getgrnam("kamailio").gr_gid
+    if not data.parent.exists():  # on a new server Kamailio starts before the data service does
+        data.parent.mkdir(mode=0o750)
+        os.chown(data.parent, owner, reader)
     if read_fingerprint(data) is None:
         set_aside(data)
         write_copy(data, {}, "")
         log.warning("no copy of the database yet: the edge answers 503 until one is made")
-    os.chown(data, pwd.getpwnam("ringmain-edge").pw_uid, grp.getgrnam("kamailio").gr_gid)
+    os.chown(data, owner, reader)
 
 
 # --- the database ---------------------------------------------------------------------------
