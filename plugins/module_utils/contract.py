@@ -71,6 +71,11 @@ _TENANT = re.compile(r"[a-z][a-z0-9]{0,31}")
 # --- reading inputs -----------------------------------------------------------
 
 
+def _list(inputs: Inputs, variable: str) -> list[t.Any]:
+    value = inputs.get(variable)
+    return value if isinstance(value, list) else []
+
+
 def tenant_domain(tenant: Mapping[str, t.Any], domain: str) -> str:
     """The SIP domain of a tenant: its own, or its name below the cluster's."""
     return str(tenant.get("domain") or f"{tenant['name']}.{domain}")
@@ -138,7 +143,7 @@ def missing_secrets(inputs: Inputs, secrets: Mapping[str, t.Any]) -> list[str]:
     wanted = ["ca_key", "ca_certificate", *PASSWORDS]
     subscribers = all_subscribers(
         row
-        for row in inputs.get("ringmain_subscribers") or []
+        for row in _list(inputs, "ringmain_subscribers")
         if isinstance(row, Mapping) and row.get("tenant") and row.get("extension")
     )
     names = {f"{row['extension']}@{row['tenant']}": row["voicemail"] for row in subscribers}
@@ -179,7 +184,7 @@ def cluster_errors(
         *_subscriber_errors(inputs),
         *_number_errors(inputs),
         *_service_errors(inputs),
-        *_port_errors(inputs.get("ringmain_ports") or {}),
+        *_port_errors(inputs.get("ringmain_ports")),
         *_secret_errors(inputs, secrets, secrets_command),
     ]
 
@@ -396,7 +401,9 @@ def _rows(
     rows: list[tuple[str, Mapping[str, t.Any]]] = []
     errors: list[str] = []
     known = (*required, *optional)
-    for number, row in enumerate(inputs.get(variable) or []):
+    if not isinstance(inputs.get(variable) or [], list):
+        errors.append(f"{variable} is {inputs[variable]!r}: write a list of dictionaries")
+    for number, row in enumerate(_list(inputs, variable)):
         place = f"{variable}[{number}]"
         if not isinstance(row, Mapping):
             errors.append(f"{place} is {row!r}: write a dictionary with {', '.join(required)}")
@@ -427,7 +434,7 @@ def _rows(
 def _tenant_names(inputs: Inputs) -> set[str]:
     return {
         str(row["name"])
-        for row in inputs.get("ringmain_tenants") or []
+        for row in _list(inputs, "ringmain_tenants")
         if isinstance(row, Mapping) and row.get("name")
     }
 
@@ -507,7 +514,7 @@ def _number_errors(inputs: Inputs) -> Iterator[str]:
     tenants = _tenant_names(inputs)
     extensions = {
         (str(row.get("tenant")), str(row.get("extension")))
-        for row in inputs.get("ringmain_subscribers") or []
+        for row in _list(inputs, "ringmain_subscribers")
         if isinstance(row, Mapping)
     }
     seen: dict[str, str] = {}
@@ -536,7 +543,7 @@ def _service_errors(inputs: Inputs) -> Iterator[str]:
     tenants = _tenant_names(inputs)
     extensions = {
         (str(row.get("tenant")), str(row.get("extension")))
-        for row in inputs.get("ringmain_subscribers") or []
+        for row in _list(inputs, "ringmain_subscribers")
         if isinstance(row, Mapping)
     }
     seen: dict[tuple[str, str], str] = {}
@@ -560,7 +567,9 @@ def _service_errors(inputs: Inputs) -> Iterator[str]:
             )
 
 
-def _port_errors(ports: Mapping[str, t.Any]) -> Iterator[str]:
+def _port_errors(ports: t.Any) -> Iterator[str]:
+    if not isinstance(ports, Mapping):
+        ports = {}
     missing = [name for name in PORTS if name not in ports]
     if missing:
         yield (

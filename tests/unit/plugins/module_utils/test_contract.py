@@ -407,6 +407,21 @@ def test_each_mistake_in_a_row(
     assert cluster.errors() == [place + text for text in expected]
 
 
+def test_what_is_no_list_or_table_is_said(cluster: Cluster) -> None:
+    for variable in ("ringmain_tenants", "ringmain_subscribers", "ringmain_numbers"):
+        cluster.inputs[variable] = "acme"
+    cluster.inputs["ringmain_services"] = {"tenant": "acme"}
+    cluster.inputs["ringmain_ports"] = [5060]
+    assert cluster.errors() == [
+        "ringmain_tenants is 'acme': write a list of dictionaries",
+        "ringmain_subscribers is 'acme': write a list of dictionaries",
+        "ringmain_numbers is 'acme': write a list of dictionaries",
+        "ringmain_services is {'tenant': 'acme'}: write a list of dictionaries",
+        f"ringmain_ports lacks {', '.join(contract.PORTS)}: copy the whole table from the "
+        "defaults of role ringmain and change what you need",
+    ]
+
+
 def test_a_row_that_is_no_dictionary_does_not_hide_the_others(cluster: Cluster) -> None:
     for variable in ("ringmain_subscribers", "ringmain_numbers", "ringmain_services"):
         cluster.inputs[variable].append("1001")
