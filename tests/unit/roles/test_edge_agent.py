@@ -67,7 +67,7 @@ class Database:
     def __enter__(self) -> Database:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ def step(made: Any) -> None:
 
 
 def test_the_first_round_copies_everything_and_marks_it(parts: Any) -> None:
-    made, _, kamailio, path = parts
+    made, kamailio, path = parts[0], parts[2], parts[3]
     step(made)
     assert content(path, "edge_tenant") == [("*", "filled"), ("a.example", "a")]
     assert content(path, "edge_subscriber") == TABLES["edge_subscriber"]
@@ -160,7 +160,7 @@ def test_a_change_replaces_the_file_and_tells_kamailio(parts: Any) -> None:
 
 
 def test_after_its_own_restart_it_fetches_only_what_changed(parts: Any) -> None:
-    made, database, kamailio, _ = parts
+    made, database, kamailio = parts[:3]
     step(made)
     again = agent.Agent(made.settings, kamailio, database)
     step(again)
@@ -171,7 +171,7 @@ def test_after_its_own_restart_it_fetches_only_what_changed(parts: Any) -> None:
 def test_without_the_database_the_copy_stays_and_is_said_once(
     parts: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, database, _, path = parts
+    made, database, path = parts[0], parts[1], parts[3]
     step(made)
     before = path.read_bytes()
     database.fails = True
@@ -188,7 +188,7 @@ def test_without_the_database_the_copy_stays_and_is_said_once(
 
 
 def test_a_database_that_comes_back_is_used_again(parts: Any) -> None:
-    made, database, _, path = parts
+    made, database, path = parts[0], parts[1], parts[3]
     database.fails = True
     step(made)
     assert not path.exists()
@@ -200,7 +200,7 @@ def test_a_database_that_comes_back_is_used_again(parts: Any) -> None:
 def test_a_database_without_any_tenant_does_not_empty_the_copy(
     parts: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, database, _, path = parts
+    made, database, path = parts[0], parts[1], parts[3]
     step(made)
     for rows in database.tables.values():
         rows.clear()
@@ -211,7 +211,7 @@ def test_a_database_without_any_tenant_does_not_empty_the_copy(
 
 
 def test_a_reload_is_owed_until_kamailio_has_taken_it(parts: Any) -> None:
-    made, _, kamailio, _ = parts
+    made, kamailio = parts[0], parts[2]
     kamailio.away = True
     step(made)
     assert kamailio.calls == []
@@ -222,7 +222,7 @@ def test_a_reload_is_owed_until_kamailio_has_taken_it(parts: Any) -> None:
 
 @pytest.mark.parametrize(("address", "state"), [("127.0.0.1", 1), ("192.0.2.1", 0)])
 def test_only_the_holder_of_the_address_pings_phones(parts: Any, address: str, state: int) -> None:
-    made, _, kamailio, _ = parts
+    made, kamailio = parts[0], parts[2]
     made.settings["outside_ip"] = address
     made.gate_pings()
     assert kamailio.calls == [("nathelper.enable_ping", [state])]
@@ -296,7 +296,7 @@ def test_call_kamailio_speaks_json_rpc(tmp_path: Path) -> None:
 
 
 def test_call_kamailio_raises_what_kamailio_refuses(tmp_path: Path) -> None:
-    thread = serve(tmp_path / "s", lambda _: {"error": {"message": "no"}, "id": 1})
+    thread = serve(tmp_path / "s", lambda request: {"error": {"message": "no"}, "id": 1})
     with pytest.raises(RuntimeError, match="m: no"):
         agent.call_kamailio(str(tmp_path / "s"), "m", [])
     thread.join()
