@@ -30,7 +30,7 @@ CACHE = ROOT / ".cache"
 COPY = CACHE / "copy" / "ansible_collections" / "ringmain" / "voip"
 LINK = CACHE / "collections" / "ansible_collections" / "ringmain" / "voip"
 BUILD = CACHE / "build"
-TIME_LIMIT = 300
+TIME_LIMIT = 1200  # for what hangs; a busy machine fails nobody
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTEST_CLOSING_LINE = re.compile(
     r"^=+ .*\b(passed|failed|errors?)\b.* in [\d.]+s.*=+$", re.MULTILINE
@@ -63,8 +63,9 @@ STEPS = [
          never="All targets skipped"),
     Step("ansible-lint", "ansible-lint --strict --nocolor"),
     Step("galaxy-importer", f"ansible-galaxy collection build --output-path {BUILD} && cd {BUILD}"
-         " && python -m galaxy_importer.main ringmain-voip-*.tar.gz", COPY,
-         never="WARNING|ERROR|Traceback"),  # it succeeds even where its own ansible-lint dies
+         " && export GALAXY_IMPORTER_RUN_ANSIBLE_LINT=false &&"  # it has just run
+         " python -m galaxy_importer.main ringmain-voip-*.tar.gz", COPY,
+         never="WARNING|ERROR|Traceback"),  # its exit code alone does not say everything
     Step("unit", "pytest --tb=short tests/unit"),
     Step("mypy", f"mypy {LINK}/plugins roles tests molecule"),
     Step("syntax", "ansible-playbook --syntax-check -i inventories/small playbooks/*.yml"),
