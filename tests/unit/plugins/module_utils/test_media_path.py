@@ -58,8 +58,11 @@ def good() -> tuple[dict[str, Any], dict[str, Any]]:
     return relays, {"srv1": [], "srv2": pbx(), "srv3": []}
 
 
-def judged(relays: Any, pbxs: Any, call_ids: list[str] = IDS) -> dict[str, tuple[bool, str]]:
-    results = media_path.judge_path(call_ids, relays, pbxs, EXPECTED)
+def judged(
+    relays: Any, pbxs: Any, call_ids: list[str] | None = None
+) -> dict[str, tuple[bool, str]]:
+    ids = IDS if call_ids is None else call_ids
+    results = media_path.judge_path(ids, relays, pbxs, EXPECTED)
     return {result.check: (result.ok, result.measured) for result in results}
 
 

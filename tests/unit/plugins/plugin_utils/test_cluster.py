@@ -93,11 +93,8 @@ def test_lazy_and_tagged_values_become_plain() -> None:
     plain = to_plain(lazy)
     assert plain == {"address": "10.0.0.1", "rows": [{"n": 2}, None, True, 1.5]}
     assert json.loads(json.dumps(plain)) == plain
-    assert type(plain) is dict
-    assert type(plain["rows"]) is list
-    assert type(plain["address"]) is str
-    assert type(plain["rows"][0]["n"]) is int
-    assert [type(item) for item in plain["rows"][1:]] == [type(None), bool, float]
+    parts = [plain, plain["rows"], plain["address"], plain["rows"][0]["n"], *plain["rows"][1:]]
+    assert [type(part) for part in parts] == [dict, list, str, int, type(None), bool, float]
     assert to_plain({"a": {1, 2}, 3: DataLoader}) == {"a": [1, 2], "3": str(DataLoader)}
 
 

@@ -20,7 +20,7 @@ NOW = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.UTC)
 
 
 def test_passwords_are_long_unambiguous_and_never_the_same() -> None:
-    passwords = {secrets_file.make_password() for _ in range(100)}
+    passwords = {secrets_file.make_password() for _turn in range(100)}
     assert len(passwords) == 100
     assert all(re.fullmatch(r"[a-km-zA-HJ-NP-Z2-9]{32}", password) for password in passwords)
     assert re.fullmatch(r"[0-9]{6}", secrets_file.make_pin())
