@@ -13,6 +13,7 @@ from typing import Any
 from .lab import ROOT, Lab
 
 FOLDER = "/usr/local/lib/ringmain-acts"
+UTILS_THERE = f"{FOLDER}/ansible_collections/ringmain/voip/plugins/module_utils"
 UTILS = ROOT / "plugins" / "module_utils"
 HERE = ROOT / "tests" / "acts" / "support"
 LIFETIME = 3600
@@ -40,12 +41,11 @@ class Booth:
     ) -> None:
         self._domain = domain
         for name in ("phones.py", "tones.py"):
-            lab.put(probe, f"{FOLDER}/booth/{name}", (UTILS / name).read_text(encoding="utf-8"))
+            lab.put(probe, f"{UTILS_THERE}/{name}", (UTILS / name).read_text(encoding="utf-8"))
         agent = (HERE / "phone_agent.py").read_text(encoding="utf-8")
-        lab.put(probe, f"{FOLDER}/booth/__init__.py", "")
-        lab.put(probe, f"{FOLDER}/booth/phone_agent.py", agent)
+        lab.put(probe, f"{FOLDER}/phone_agent.py", agent)
         self._process = lab.start(
-            probe, "env", f"PYTHONPATH={FOLDER}", "python3", "-m", "booth.phone_agent"
+            probe, "env", f"PYTHONPATH={FOLDER}", "python3", f"{FOLDER}/phone_agent.py"
         )
         for name, tone in ((self.CALLER, self.CALLER_TONE), (self.CALLEE, self.CALLEE_TONE)):
             self.ask("start", name=name, tone=tone, proxy=proxy, lifetime=LIFETIME)

@@ -113,6 +113,7 @@ def snapshot(cluster: Cluster) -> dict[str, dict[str, str]]:
             f"process of {unit}": f"{state['MainPID']}, {state['ExecMainStartTimestampMonotonic']}"
             for unit, state in report["units"].items()
         }
+        assert report["schema"] != "unknown", f"{name}: the schema cannot be read"
         found[name] = {**report["files"], **processes, "schema": report["schema"]}
     return found
 

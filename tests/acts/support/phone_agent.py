@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a probe: keeps phones and does what it is told, one JSON object a line.
 
-`phones.py` and `tones.py` of the collection stand beside it. It ends with its standard input, and
-the phones with it; should it be killed, they end by themselves after their lifetime.
+The two modules of the collection that it needs are on its path. It ends with its standard input,
+and the phones with it; should it be killed, they end by themselves after their lifetime.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import phones, tones
+from ansible_collections.ringmain.voip.plugins.module_utils import phones, tones
 
 HOME = Path("/run/ringmain-acts")
 
@@ -56,7 +56,7 @@ class Agent:
         one, two = self.phones[caller], self.phones[callee]
         since = len(two.control.events)
         attempt = one.dial(target, timeout)
-        found = {
+        found: dict[str, Any] = {
             "answered": attempt.answered,
             "seconds": attempt.seconds,
             "reason": attempt.reason,

@@ -70,14 +70,16 @@ def play(playbook: Path, *arguments: str) -> Outcome:
 
 
 def excerpt(roles: Sequence[str], folder: Path) -> Path:
-    """A playbook with only those plays of site.yml that make the plan or run one of these roles."""
-    wanted = {f"ringmain.voip.{role}" for role in ("ringmain", *roles)}
-    plays = []
-    for one in yaml.safe_load(SITE.read_text(encoding="utf-8")):
-        chosen = [role for role in one.get("roles", ()) if role["role"] in wanted]
+    """A playbook with the first play of site.yml, which makes the plan, and those of some roles."""
+    wanted = {f"ringmain.voip.{role}" for role in roles}
+    plan, *others = yaml.safe_load(SITE.read_text(encoding="utf-8"))
+    plays = [plan]
+    found = set()
+    for play_ in others:
+        chosen = [role for role in play_.get("roles", ()) if role["role"] in wanted]
         if chosen:
-            plays.append({**one, "roles": chosen})
-    found = {role["role"] for one in plays for role in one["roles"]}
+            plays.append({**play_, "roles": chosen})
+            found |= {role["role"] for role in chosen}
     assert found == wanted, f"site.yml does not run {wanted - found}"
     path = folder / f"{'-'.join(roles)}.yml"
     path.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
