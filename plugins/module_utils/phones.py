@@ -523,7 +523,8 @@ def launch(
     (directory / "tone.wav").write_bytes(tones.wave_file(tone))
     with (directory / "log").open("wb") as log:
         try:
-            process = subprocess.Popen(
+            # AnsibleModule.run_command waits for the end; a phone stays.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 [program, "-4", "-s", "-f", str(directory), "-t", str(lifetime)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

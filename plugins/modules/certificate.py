@@ -96,7 +96,6 @@ public_key:
 
 import grp
 import os
-import subprocess
 from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
@@ -104,14 +103,6 @@ from ansible_collections.ringmain.voip.plugins.module_utils.identity import (
     IdentityError,
     keep_identity,
 )
-
-
-def run_command(argv: Sequence[str], given: bytes) -> tuple[int, bytes]:
-    """Run a command with standard input; its complaints are dropped, they may quote the key."""
-    done = subprocess.run(
-        list(argv), input=given, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
-    )
-    return done.returncode, done.stdout
 
 
 def main() -> None:
@@ -130,6 +121,14 @@ def main() -> None:
     )
     params = module.params
     os.umask(0o022)
+
+    def run(argv: Sequence[str], given: bytes) -> tuple[int, bytes]:
+        """Run a command with standard input; its complaints are dropped, they may quote the key."""
+        code, output, _complaints = module.run_command(
+            list(argv), data=given, binary_data=True, encoding=None, handle_exceptions=False
+        )
+        return code, output
+
     gid: int | None = None
     try:
         gid = grp.getgrnam(params["group"]).gr_gid
@@ -144,7 +143,7 @@ def main() -> None:
             gid,
             params["ca_certificate"],
             params["certificate"],
-            run_command,
+            run,
             check_mode=module.check_mode,
         )
     except IdentityError as exc:
