@@ -46,6 +46,7 @@ def write_copy(path: Path, tables: dict[str, Rows], fingerprint: str) -> None:
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
+    os.fchmod(descriptor, 0o640)  # whatever the umask: Kamailio's group reads it
     os.close(descriptor)
     database = sqlite3.connect(new, isolation_level=None)
     try:
