@@ -40,7 +40,7 @@ options:
     description:
       - V(run) makes the calls.
       - V(meet) waits until the two phones talk, or cannot, and returns their Call-IDs.
-      - V(part) lets the conversation end.
+      - V(part) lets the conversation end and waits for the other calls.
     type: str
     choices: [run, meet, part]
     default: run
@@ -52,7 +52,7 @@ options:
   hold_seconds:
     description:
       - How long the conversation waits for O(phase=part). 0 does not wait.
-      - How long O(phase=meet) waits for the conversation.
+      - How long O(phase=meet) waits for the conversation, and O(phase=part) for the end.
     type: float
     default: 0.0
   talk_seconds:
@@ -251,10 +251,19 @@ class Session:
             raise phones.PhoneError(f"no test calls are made in {self.path} within {seconds:g} s")
         return [str(call_id) for call_id in json.loads(self._talking.read_text("utf-8"))]
 
-    def part(self) -> None:
-        """Let the conversation end, if it has not ended by itself."""
+    def part(self, seconds: float) -> None:
+        """Let the conversation end and wait, at most so many seconds, for the end of the run."""
         with contextlib.suppress(FileNotFoundError):
             self._part.touch()
+        wait(lambda: not self._taken(), seconds)
+
+    def _taken(self) -> bool:
+        with open(f"{self.path}.lock", "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
 
 def wait(condition: Any, seconds: float) -> bool:
@@ -350,7 +359,7 @@ def main() -> None:
         if params["phase"] == "meet":
             module.exit_json(changed=False, call_ids=session.meet(params["hold_seconds"]))
         if params["phase"] == "part":
-            session.part()
+            session.part(params["hold_seconds"])
             module.exit_json(changed=False)
         path = phones.path_to(params["proxy"]["address"], command)
         with session.open():

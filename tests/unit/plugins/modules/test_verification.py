@@ -223,10 +223,31 @@ def test_tasks_meet_during_the_conversation(tmp_path: Path) -> None:
         talk.start()
         assert session.meet(5) == ["c1", "c9"]
         assert talk.is_alive()
-        session.part()
+        session.part(0)
         talk.join(5)
         assert not talk.is_alive()
         assert time.monotonic() - started < 5
+
+
+def test_part_waits_for_the_end_of_the_run(tmp_path: Path) -> None:
+    session = test_calls.Session(str(tmp_path / "session"))
+
+    def calls() -> None:
+        with session.open():
+            session.hold(["c1", "c9"], 30)
+            time.sleep(0.3)
+
+    run = threading.Thread(target=calls)
+    run.start()
+    session.meet(5)
+    started = time.monotonic()
+    session.part(0.1)
+    assert time.monotonic() - started < 0.3
+    assert run.is_alive()
+    session.part(5)
+    assert not session.path.exists()
+    run.join(5)
+    assert not run.is_alive()
 
 
 def test_conversation_ends_without_the_other_tasks(tmp_path: Path) -> None:
