@@ -47,7 +47,12 @@ STAGES = [
         " && ansible-playbook playbooks/lab.yml"
         f" && {IN_LAB} ansible-playbook playbooks/secrets.yml",
     ),
-    Stage("small", 12, f"{IN_LAB} molecule test -s small", needs=("asterisk", "servers")),
+    Stage(
+        "small",
+        12,
+        f"{IN_LAB} molecule test --no-command-borders -s small",
+        needs=("asterisk", "servers"),
+    ),
     Stage("acts", 9, f"{IN_LAB} pytest tests/acts --ignore tests/acts/test_lab.py", ("small",)),
 ]
 AFTERWARDS = "ansible-playbook playbooks/lab.yml -e lab_state=absent"

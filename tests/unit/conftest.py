@@ -8,6 +8,8 @@ that a test imports `ansible_collections.ringmain.voip.plugins...` exactly as An
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,11 @@ init_plugin_loader([str(_link_checkout())])
 def root() -> Path:
     """The root of the checkout, which is the root of the collection."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Begin every test with the usual umask: modules set their own, and it would stay set."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
