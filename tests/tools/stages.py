@@ -48,6 +48,13 @@ STAGES = [
         f" && {IN_LAB} ansible-playbook playbooks/secrets.yml",
     ),
     Stage(
+        "empty",
+        2,
+        f"{IN_LAB} ansible-playbook playbooks/site.yml --check --diff > .cache/empty.log"
+        " || { tail -n 100 .cache/empty.log; exit 1; }",
+        needs=("servers",),
+    ),
+    Stage(
         "small",
         12,
         f"{IN_LAB} molecule test --no-command-borders -s small",
