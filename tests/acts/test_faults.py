@@ -17,6 +17,11 @@ from support.cluster import Cluster
 # From power-on of all servers to a whole cluster.
 COLD_START_SECONDS = 180.0
 
+# A conversation before and after a fault, and the longest silence that is not a drop.
+BEFORE_SECONDS = 3.0
+AFTER_SECONDS = 6.0
+GAP_MS = 200
+
 
 def all_answered(cluster: Cluster, booth: Booth, calls: Sequence[Call], what: str) -> None:
     """Fail with the evidence if one of the calls was not answered."""
@@ -48,6 +53,24 @@ def test_killed_pbx_costs_no_call(whole: Cluster, booth: Booth) -> None:
     all_answered(whole, booth, booth.calls(20), "after SIGKILL of Asterisk on srv2")
     whole.wait_until_whole(60.0)
     assert whole.process("srv2", "asterisk") != process
+
+
+def test_killed_pbx_costs_a_conversation_nothing(whole: Cluster, booth: Booth) -> None:
+    """SIGKILL of the Asterisk that set a call up: both phones go on hearing each other."""
+    with booth.conversation() as call:
+        time.sleep(BEFORE_SECONDS)
+        carrier = next(
+            server
+            for server in whole.servers
+            if "verify-901" in whole.lab.shell(server, "asterisk -rx 'core show channels concise'")
+        )
+        whole.lab.shell(carrier, f"kill -KILL {whole.process(carrier, 'asterisk')}")
+        time.sleep(AFTER_SECONDS)
+    print(f"SIGKILL of Asterisk on {carrier}: {call}")
+    wanted = (BEFORE_SECONDS + AFTER_SECONDS - 1) * 1000
+    for name, heard in call.items():
+        assert heard["longest_gap_ms"] <= GAP_MS, f"{name} heard {heard}\n{booth.evidence()}"
+        assert heard["heard_ms"] >= wanted, f"{name} heard {heard}\n{booth.evidence()}"
 
 
 def test_power_cut_of_the_holder(whole: Cluster, booth: Booth) -> None:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,24 @@ class Booth:
     def calls(self, count: int, timeout: float = 10.0) -> list[Call]:
         """Short calls, one after another."""
         return [self.call(timeout) for _number in range(count)]
+
+    @contextmanager
+    def conversation(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """A call that both hold until the block ends; then what each heard of the other's tone.
+
+        The phones hang up themselves, each its own leg; an earlier end raises AssertionError.
+        """
+        heard: dict[str, dict[str, Any]] = {}
+        call = self.ask(
+            "dial", caller=self.CALLER, callee=self.CALLEE, target=self.target, timeout=10.0
+        )
+        assert call["answered"], f"{call['reason']}\n{self.evidence()}"
+        yield heard
+        for name, call_id in zip((self.CALLER, self.CALLEE), call["call_ids"], strict=True):
+            self.ask("hang_up", name=name, call_id=call_id)
+            self.ask("ended", name=name, call_id=call_id, timeout=3.0)
+        tones = {self.CALLER: self.CALLEE_TONE, self.CALLEE: self.CALLER_TONE}
+        heard |= {name: self.ask("heard", name=name, tone=tone) for name, tone in tones.items()}
 
     def evidence(self, lines: int = 60) -> str:
         """The last SIP messages of both phones."""
