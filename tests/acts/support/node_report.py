@@ -111,7 +111,7 @@ def edge(address: str) -> dict[str, Any]:
         for target in record["SET"]["TARGETS"]
     }
     ready = subprocess.run(
-        ["/usr/local/sbin/ringmain-edge-ready", address, "5062"],
+        ["/usr/bin/python3", "-IS", "/usr/local/lib/ringmain-edge-ready.py", address, "5062"],
         capture_output=True,
         check=False,
     )
