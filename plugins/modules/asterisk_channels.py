@@ -15,17 +15,13 @@ description:
   - Asks Asterisk's manager interface for the channels of some PJSIP endpoints, their Call-IDs and
     the RTP packets Asterisk itself has received and sent. Nothing is changed.
   - With O(watch_seconds) the counters are read twice. A call with direct media does not move them.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in check mode, which makes no difference.
   diff_mode:
     support: none
-    description: Changes nothing.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   address:
     description: Address of the manager interface.

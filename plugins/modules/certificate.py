@@ -21,6 +21,8 @@ description:
 requirements:
   - openssl on the host
   - cryptography on the controller
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
@@ -28,10 +30,6 @@ attributes:
   diff_mode:
     support: full
     description: Says why a new certificate is needed.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   directory:
     description: Where the files are.

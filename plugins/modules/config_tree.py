@@ -21,6 +21,8 @@ description:
   - The tree that was live before the last change of content stays beside the destination as
     C(.NAME.ringmain-previous).
   - A run that is cut short leaves nothing that a second run does not complete.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
@@ -30,10 +32,6 @@ attributes:
     support: full
     description: Shows every file that changes, except for the content of those that
       O(trees[].secret) names.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   trees:
     description: The directories to write.

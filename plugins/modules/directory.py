@@ -15,15 +15,13 @@ description:
     C(managed_by), and inserts, updates and deletes only the differences, in one transaction.
   - Rows of other owners are never touched. When a wanted row has the key of one of them, nothing
     is written and the error names it.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying
-      target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in
-      C(check_mode)), when in diff mode.
 options:
   database:
     description: Name of the database.

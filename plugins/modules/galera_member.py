@@ -15,15 +15,13 @@ description:
     and waits until it is synced.
   - A cluster is created only when every member has been read, none has ever been part of a
     cluster and none is running. A running server is never stopped or restarted.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying
-      target.
   diff_mode:
     support: none
-    description: Will return details on what has changed (or possibly needs changing in
-      C(check_mode)), when in diff mode.
 options:
   state:
     description:

@@ -18,17 +18,13 @@ description:
   - The file is replaced in one step, a running Kamailio reloads it, and afterwards file and process
     agree. Where no Kamailio runs, it is the file alone.
   - A process that has it otherwise than the file is a difference too and is repaired by a reload.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in check mode and tell what would change.
   diff_mode:
     support: full
-    description: Shows the list before and after.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   path:
     description: Absolute path of the list. Its directory is made when it is missing.

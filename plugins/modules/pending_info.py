@@ -14,15 +14,13 @@ author: Ringmain contributors (@ringmain)
 description:
   - Lists the services that run with another configuration than the one on disk, as
     M(ringmain.voip.config_tree) wrote it. They take it up at their next start.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying
-      target.
   diff_mode:
     support: N/A
-    description: Will return details on what has changed (or possibly needs changing in
-      C(check_mode)), when in diff mode.
 options:
   written:
     description: Directory with the digest of each configuration on disk, one file per service.

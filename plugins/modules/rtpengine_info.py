@@ -15,17 +15,13 @@ description:
   - Asks RTPEngine over its control protocol I(ng) for its sessions. Nothing is changed.
   - With O(watch_seconds) every session is looked at twice, so that growing counters show which way
     audio flows.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in check mode, which makes no difference.
   diff_mode:
     support: none
-    description: Changes nothing.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   address:
     description: Address of the control socket (RTPEngine's C(listen-ng)).

@@ -18,15 +18,13 @@ description:
   - Two runs at one time exclude each other by a row with owner and expiry, since a Galera cluster
     has no named locks.
   - A run that finds nothing to do writes nothing.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and return changed status prediction without modifying
-      target.
   diff_mode:
     support: full
-    description: Will return details on what has changed (or possibly needs changing in
-      C(check_mode)), when in diff mode.
 options:
   database:
     description: Name of the database.

@@ -24,17 +24,14 @@ description:
 requirements:
   - baresip 1.1 with the modules ctrl_tcp, menu, g711 and aufile (Debian package C(baresip-core))
   - ip with JSON output (Debian package C(iproute2))
+extends_documentation_fragment:
+  - ringmain.voip.attributes
 attributes:
   check_mode:
     support: none
     description: Skips in check mode.
   diff_mode:
     support: none
-    description: Changes nothing.
-  platform:
-    support: full
-    platforms: linux
-    description: Works on Linux hosts.
 options:
   phase:
     description:

@@ -13,19 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .lab import Lab, everywhere
+from .node_report import UNITS
 
 REPORT = Path(__file__).with_name("node_report.py").read_text(encoding="utf-8")
 RELAY_CONTROL_PORT = 2223
-UNITS = (
-    "mariadb",
-    "ringmain-galera-health",
-    "haproxy",
-    "asterisk",
-    "rtpengine-daemon",
-    "kamailio",
-    "ringmain-edge",
-    "keepalived",
-)
 
 
 @dataclass(frozen=True)
