@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.ringmain.voip.plugins.module_utils.contract import (
     cluster_errors,
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
     _requires_connection = False
-    _VALID_ARGS = frozenset(("inputs", "groups", "cluster"))
+    _VALID_ARGS = frozenset(("inputs", "groups", "cluster", "secrets"))
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):
         names = to_plain(self._task.args.get("groups") or {})
         members = read_members(task_vars["groups"], names, cluster)
         hosts = read_hosts(task_vars["hostvars"], members)
-        secrets = read_secrets(task_vars, self._templar.template)
+        wanted = boolean(self._task.args.get("secrets", True))
+        secrets = read_secrets(task_vars, self._templar.template) if wanted else None
         command = secrets_command(task_vars, cluster)
         errors = cluster_errors(inputs, hosts, members, secrets, command)
         if errors:

@@ -9,7 +9,7 @@ C(inputs)
     The cluster-wide variables by their full names (C(ringmain_domain), ...), defaults filled in.
 C(hosts)
     Host name to its own variables (C(ringmain_address), C(ringmain_outside_address),
-    C(ringmain_cores), C(ringmain_memory_mb)), as far as it has them.
+    C(ringmain_cores), C(ringmain_memory_mb), C(ringmain_limits)), as far as it has them.
 C(members)
     Function (C(edge), C(media), C(pbx), C(database), C(storage), C(probes)) to an ordered list of
     names of hosts.
@@ -22,6 +22,8 @@ import ipaddress
 import re
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ansible_collections.ringmain.voip.plugins.module_utils import capacity
 
 Inputs = Mapping[str, t.Any]
 Hosts = Mapping[str, Mapping[str, t.Any]]
@@ -167,17 +169,18 @@ def cluster_errors(
     inputs: Inputs,
     hosts: Hosts,
     members: Members,
-    secrets: Mapping[str, t.Any],
+    secrets: Mapping[str, t.Any] | None,
     secrets_command: str,
 ) -> list[str]:
     """Everything that is wrong with the inputs; each says where, why and what to do.
 
-    C(secrets) is the merged C(ringmain_secrets), C(secrets_command) the command that completes it.
+    C(secrets) is the merged C(ringmain_secrets), or None where none are needed, C(secrets_command)
+    the command that completes it.
     """
     return [
         *_domain_errors(inputs),
         *_network_errors(inputs, hosts),
-        *_member_errors(members),
+        *_member_errors(inputs, members),
         *_host_errors(inputs, hosts, members),
         *_figure_errors(inputs),
         *_tenant_errors(inputs),
@@ -185,7 +188,8 @@ def cluster_errors(
         *_number_errors(inputs),
         *_service_errors(inputs),
         *_port_errors(inputs.get("ringmain_ports")),
-        *_secret_errors(inputs, secrets, secrets_command),
+        *_capacity_errors(inputs, hosts, members),
+        *([] if secrets is None else _secret_errors(inputs, secrets, secrets_command)),
     ]
 
 
@@ -292,9 +296,11 @@ def _counted(names: Sequence[str]) -> str:
     return f"{len(names)} host{'s' if len(names) > 1 else ''} ({', '.join(names)})"
 
 
-def _member_errors(members: Members) -> Iterator[str]:
+def _member_errors(inputs: Inputs, members: Members) -> Iterator[str]:
     edges, databases = members.get("edge", ()), members.get("database", ())
-    if len(edges) < 2:
+    spare = inputs.get("ringmain_spare_nodes")
+    losable = int(spare) if _is_count(spare) else 0
+    if not edges or (len(edges) < 2 and not losable):
         yield (
             f"group edge has {_counted(edges)}: the floating addresses need at least 2 to move "
             "between; add hosts to the group"
@@ -315,6 +321,8 @@ def _member_errors(members: Members) -> Iterator[str]:
             f"group database has {_counted(databases)}: an even number has no majority when it "
             "splits in half; use 3 or 5"
         )
+    judged = {f: names for f, names in members.items() if f != "database" or len(names) >= 3}
+    yield from capacity.node_errors(judged, losable)
 
 
 def _functions_of(name: str, members: Members) -> list[str]:
@@ -362,6 +370,10 @@ def _server_errors(
             yield f"host {name}: {variable} {value!r} is no IPv4 address: set one in {where}"
         elif network and _address(value) not in network:
             yield f"host {name}: {variable} {value} lies outside {where}: correct one of them"
+    yield from _hardware_errors(name, host)
+
+
+def _hardware_errors(name: str, host: Mapping[str, t.Any]) -> Iterator[str]:
     for variable, purpose in (
         ("ringmain_cores", "how many processor cores it has"),
         ("ringmain_memory_mb", "how much memory it has in megabytes"),
@@ -373,7 +385,7 @@ def _server_errors(
             yield f"host {name}: {variable} is {value!r}: say {purpose}, as a positive whole number"
 
 
-def _is_count(value: t.Any) -> bool:
+def _is_count(value: t.Any) -> t.TypeGuard[int | str]:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
@@ -389,9 +401,68 @@ def _figure_errors(inputs: Inputs) -> Iterator[str]:
         if not _is_count(value):
             shown = "is not set" if value is None else f"is {value!r}"
             yield f"{variable} {shown}: say {purpose}, as a positive whole number"
+    spare = inputs.get("ringmain_spare_nodes")
+    if not _is_count(spare) and spare not in (0, "0"):
+        yield (
+            f"ringmain_spare_nodes is {spare!r}: say how many nodes of each function may be "
+            "missing at the busiest, as a whole number from 0"
+        )
+    hold = inputs.get("ringmain_hold_seconds")
+    if not _is_count(hold):
+        yield (
+            f"ringmain_hold_seconds is {hold!r}: say how long a call lasts on average, "
+            "in whole seconds"
+        )
+    elif all(_is_count(inputs.get(name)) for name in ("ringmain_peak_calls", "ringmain_peak_cps")):
+        yield from capacity.pace_errors(
+            int(inputs["ringmain_peak_calls"]), int(inputs["ringmain_peak_cps"]), int(hold)
+        )
+    packet = inputs.get("ringmain_packet_ms")
+    if not (_is_count(packet) and 10 <= int(packet) <= 60):
+        yield (
+            f"ringmain_packet_ms is {packet!r}: say how many milliseconds of audio are in one "
+            "packet, from 10 to 60"
+        )
+    yield from _codec_errors(inputs.get("ringmain_codecs"))
+    forwarding = inputs.get("ringmain_media_forwarding")
+    if forwarding not in capacity.FORWARDINGS:
+        yield (
+            f"ringmain_media_forwarding is {forwarding!r}: "
+            f"choose one of {', '.join(capacity.FORWARDINGS)}"
+        )
+    if not isinstance(inputs.get("ringmain_firewall"), bool):
+        yield f"ringmain_firewall is {inputs.get('ringmain_firewall')!r}: write true or false"
+    yield from _ssh_errors(inputs.get("ringmain_ssh_from"))
     engine = inputs.get("ringmain_database_engine")
     if engine not in ENGINES:
         yield f"ringmain_database_engine is {engine!r}: choose one of {', '.join(ENGINES)}"
+
+
+def _codec_errors(codecs: t.Any) -> Iterator[str]:
+    known = ", ".join(capacity.CODECS)
+    if not isinstance(codecs, list) or not codecs:
+        yield f"ringmain_codecs is {codecs!r}: list what phones and trunks may use, of {known}"
+        return
+    for codec in codecs:
+        if str(codec).upper() not in capacity.CODECS:
+            yield f"ringmain_codecs has {codec!r}, of which nothing is known: choose of {known}"
+
+
+def _ssh_errors(networks: t.Any) -> Iterator[str]:
+    if not isinstance(networks, list) or not networks:
+        yield (
+            f"ringmain_ssh_from is {networks!r}: list the networks from which administrators come, "
+            "such as 192.0.2.0/24; 0.0.0.0/0 is everywhere"
+        )
+        return
+    for value in networks:
+        try:
+            ipaddress.ip_network(value if isinstance(value, str) else "")
+        except ValueError:
+            yield (
+                f"ringmain_ssh_from has {value!r}, which is no network in CIDR notation without "
+                "host bits: write one such as 192.0.2.0/24"
+            )
 
 
 def _rows(
@@ -436,6 +507,15 @@ def _tenant_names(inputs: Inputs) -> set[str]:
         str(row["name"])
         for row in _list(inputs, "ringmain_tenants")
         if isinstance(row, Mapping) and row.get("name")
+    }
+
+
+def _extensions(inputs: Inputs) -> set[tuple[str, str]]:
+    """Tenant and extension of every subscriber."""
+    return {
+        (str(row.get("tenant")), str(row.get("extension")))
+        for row in _list(inputs, "ringmain_subscribers")
+        if isinstance(row, Mapping)
     }
 
 
@@ -511,12 +591,7 @@ def _subscriber_errors(inputs: Inputs) -> Iterator[str]:
 def _number_errors(inputs: Inputs) -> Iterator[str]:
     rows, errors = _rows(inputs, "ringmain_numbers", ("number", "tenant", "extension"))
     yield from errors
-    tenants = _tenant_names(inputs)
-    extensions = {
-        (str(row.get("tenant")), str(row.get("extension")))
-        for row in _list(inputs, "ringmain_subscribers")
-        if isinstance(row, Mapping)
-    }
+    tenants, extensions = _tenant_names(inputs), _extensions(inputs)
     seen: dict[str, str] = {}
     for place, row in rows:
         unknown = list(_unknown_tenant(tenants, place, row))
@@ -540,12 +615,7 @@ def _number_errors(inputs: Inputs) -> Iterator[str]:
 def _service_errors(inputs: Inputs) -> Iterator[str]:
     rows, errors = _rows(inputs, "ringmain_services", ("tenant", "dialled", "kind"))
     yield from errors
-    tenants = _tenant_names(inputs)
-    extensions = {
-        (str(row.get("tenant")), str(row.get("extension")))
-        for row in _list(inputs, "ringmain_subscribers")
-        if isinstance(row, Mapping)
-    }
+    tenants, extensions = _tenant_names(inputs), _extensions(inputs)
     seen: dict[tuple[str, str], str] = {}
     for place, row in rows:
         yield from _unknown_tenant(tenants, place, row)
@@ -630,6 +700,71 @@ def _secret_errors(
         )
 
 
+# --- capacity -----------------------------------------------------------------
+
+
+def _can_be_sized(inputs: Inputs, hosts: Hosts, members: Members) -> bool:
+    """Whether everything that the sizes depend on is right, so that they can be judged."""
+    wrong = [
+        *_figure_errors(inputs),
+        *_port_errors(inputs.get("ringmain_ports")),
+        *(
+            error
+            for name in _server_names(members)
+            for error in _hardware_errors(name, hosts.get(name, {}))
+        ),
+    ]
+    return not wrong and all(members.get(function) for function in capacity.TIERS)
+
+
+def _server_names(members: Members) -> list[str]:
+    names = (name for function in SERVER_FUNCTIONS for name in members.get(function, ()))
+    return list(dict.fromkeys(names))
+
+
+def _load(inputs: Inputs, members: Members) -> capacity.Load:
+    return capacity.Load(
+        calls=int(inputs["ringmain_peak_calls"]),
+        cps=int(inputs["ringmain_peak_cps"]),
+        registrations=max(
+            int(inputs["ringmain_registrations"]), len(_list(inputs, "ringmain_subscribers"))
+        ),
+        nodes={function: len(members[function]) for function in members if members[function]},
+        ports={name: int(inputs["ringmain_ports"][name]) for name in PORTS},
+        spare=int(inputs["ringmain_spare_nodes"]),
+        hold_seconds=int(inputs["ringmain_hold_seconds"]),
+        packet_ms=int(inputs["ringmain_packet_ms"]),
+        codecs=tuple(map(str, inputs["ringmain_codecs"])),
+        forwarding=str(inputs["ringmain_media_forwarding"]),
+        untracked=bool(inputs["ringmain_firewall"]),
+    )
+
+
+def _sized(inputs: Inputs, hosts: Hosts, members: Members) -> capacity.Plan:
+    declared = {
+        name: capacity.Host(
+            cores=int(hosts[name]["ringmain_cores"]),
+            memory_mb=int(hosts[name]["ringmain_memory_mb"]),
+            functions=tuple(_functions_of(name, members)),
+            addresses=len({hosts[name].get("ringmain_address"), outside_address(hosts[name])}),
+        )
+        for name in _server_names(members)
+    }
+    own = {name: hosts[name].get("ringmain_limits") or {} for name in declared}
+    return capacity.make_plan(_load(inputs, members), declared, members, own)
+
+
+def _capacity_errors(inputs: Inputs, hosts: Hosts, members: Members) -> Iterator[str]:
+    wrong = [
+        error
+        for name in _server_names(members)
+        for error in capacity.own_errors(name, hosts.get(name, {}).get("ringmain_limits"))
+    ]
+    yield from wrong
+    if not wrong and _can_be_sized(inputs, hosts, members):
+        yield from _sized(inputs, hosts, members).errors
+
+
 # --- the plan -----------------------------------------------------------------
 
 
@@ -641,11 +776,13 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     C(ports) (name to int), C(members) (function to list of C(name), C(address)),
     C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
     C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
-    C(callee), C(echo)).
+    C(callee), C(echo)), C(tiers) (function to what it carries), C(remarks) (list of str).
+    Each host also has C(limits), C(expected), and C(own_limits) (names of limits that
+    C(ringmain_limits) replaced); M(ringmain.voip.plan) describes them.
     """
     domain = str(inputs["ringmain_domain"])
     caller, callee = VERIFY_EXTENSIONS
-    names = dict.fromkeys(name for function in SERVER_FUNCTIONS for name in members[function])
+    sized = _sized(inputs, hosts, members)
 
     def address(name: str) -> str:
         return str(hosts[name].get("ringmain_address") or "")
@@ -661,6 +798,13 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
         "peak_calls": int(inputs["ringmain_peak_calls"]),
         "peak_cps": int(inputs["ringmain_peak_cps"]),
         "registrations": int(inputs["ringmain_registrations"]),
+        "spare_nodes": int(inputs["ringmain_spare_nodes"]),
+        "hold_seconds": int(inputs["ringmain_hold_seconds"]),
+        "packet_ms": int(inputs["ringmain_packet_ms"]),
+        "codecs": [str(codec) for codec in inputs["ringmain_codecs"]],
+        "media_forwarding": str(inputs["ringmain_media_forwarding"]),
+        "firewall": bool(inputs["ringmain_firewall"]),
+        "ssh_from": [str(network) for network in inputs["ringmain_ssh_from"]],
         "ports": {name: int(inputs["ringmain_ports"][name]) for name in PORTS},
         "members": {
             function: [
@@ -675,9 +819,14 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
                 "cores": int(hosts[name]["ringmain_cores"]),
                 "memory_mb": int(hosts[name]["ringmain_memory_mb"]),
                 "functions": _functions_of(name, members),
+                "limits": sized.limits[name],
+                "own_limits": sized.own[name],
+                "expected": sized.expected[name],
             }
-            for name in names
+            for name in _server_names(members)
         },
+        "tiers": sized.tiers,
+        "remarks": sized.remarks,
         "tenants": all_tenants(inputs.get("ringmain_tenants") or [], domain),
         "verify": {
             "tenant": VERIFY_TENANT,

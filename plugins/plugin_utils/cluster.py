@@ -21,6 +21,7 @@ HOST_VARIABLES = (
     "ringmain_outside_address",
     "ringmain_cores",
     "ringmain_memory_mb",
+    "ringmain_limits",
 )
 SECRETS = re.compile(r"ringmain_secrets(_[0-9]+)?")
 

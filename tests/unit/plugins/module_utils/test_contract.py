@@ -22,7 +22,7 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         defaults = yaml.safe_load((root / "roles/ringmain/defaults/main.yml").read_text())
         self.inputs: dict[str, Any] = {
-            **{name: defaults[name] for name in ("ringmain_ports", "ringmain_database_engine")},
+            **{name: value for name, value in defaults.items() if value and "{{" not in str(value)},
             "ringmain_domain": "voice.example.com",
             "ringmain_outside_network": "203.0.113.0/24",
             "ringmain_outside_ip": "203.0.113.10",
@@ -447,8 +447,8 @@ def test_a_row_that_is_no_dictionary_does_not_hide_the_others(cluster: Cluster) 
         (
             "edge",
             ["srv1"],
-            "group edge has 1 host (srv1): the floating addresses need at least 2 to move "
-            "between; add hosts to the group",
+            "group edge has 1 host (srv1), and ringmain_spare_nodes 1 may be missing: "
+            "1 carries all calls, so it takes 2; add 1",
         ),
         (
             "media",
@@ -763,7 +763,7 @@ def test_all_mistakes_are_reported_at_once(cluster: Cluster) -> None:
     cluster.secrets = {}
     assert [error.split(":")[0] for error in cluster.errors()] == [
         "ringmain_outside_ip 198.51.100.1 lies outside ringmain_outside_network 203.0.113.0/24",
-        "group edge has 1 host (srv1)",
+        "group edge has 1 host (srv1), and ringmain_spare_nodes 1 may be missing",
         "hosts srv2 and srv3 have the same address 10.20.0.12",
         "ringmain_peak_calls is 0",
         "ringmain_secrets is not there",
@@ -772,7 +772,7 @@ def test_all_mistakes_are_reported_at_once(cluster: Cluster) -> None:
 
 def test_an_empty_inventory_is_reported_and_does_not_crash() -> None:
     errors = contract.cluster_errors({}, {}, {}, {}, COMMAND)
-    assert len(errors) == 15
+    assert len(errors) == 22
     assert all(error.startswith(("ringmain_", "group ")) for error in errors)
 
 
@@ -781,6 +781,11 @@ def test_an_empty_inventory_is_reported_and_does_not_crash() -> None:
 
 def test_the_plan(cluster: Cluster) -> None:
     plan = contract.make_plan(cluster.inputs, cluster.hosts, cluster.members)
+    assert list(plan.pop("tiers")) == ["edge", "media", "pbx", "database"]
+    for host in plan["hosts"].values():
+        assert host.pop("limits")["rtpengine_max_sessions"] == 243
+        assert set(host.pop("expected")) >= {"cores", "memory_mb"}
+        assert host.pop("own_limits") == []
     servers = [{"name": f"srv{n}", "address": f"10.20.0.1{n}"} for n in (1, 2, 3)]
     assert plan == {
         "domain": "voice.example.com",
@@ -793,6 +798,17 @@ def test_the_plan(cluster: Cluster) -> None:
         "peak_calls": 200,
         "peak_cps": 5,
         "registrations": 1000,
+        "spare_nodes": 1,
+        "hold_seconds": 180,
+        "packet_ms": 20,
+        "codecs": ["PCMA", "PCMU"],
+        "media_forwarding": "kernel",
+        "firewall": True,
+        "ssh_from": ["0.0.0.0/0"],
+        "remarks": [
+            "ringmain_peak_cps 5 for ringmain_hold_seconds 180 would be 900 calls: it is taken for "
+            "a burst, of 40 s at most, after which ringmain_peak_calls 200 is reached"
+        ],
         "ports": cluster.inputs["ringmain_ports"],
         "members": {
             **dict.fromkeys(contract.SERVER_FUNCTIONS, servers),
