@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Decide how the members of a Galera cluster start. Pure functions on plain data.
 
-Two moments ask for a decision, and each has its own function:
+Three moments ask for a decision, and each has its own function:
 
 * a deployment (``deploy_action``): may this member create the cluster, or join it?
 * a start of ``mariadbd`` (``boot_action``), at boot or at any other time: is there a cluster to
   join, and if not, who may bring it back?
+* an operator's word (``recovery``), where the members alone wait for one that will not come back:
+  who may bring the cluster back without it?
 
 The file uses the standard library alone and imports nothing from the collection, because the role
 ``galera`` also puts it on the database hosts, where the start helper runs it.
@@ -188,6 +190,18 @@ def usable(status: Mapping[str, str]) -> tuple[bool, str]:
     return False, f"local state is {comment}"
 
 
+def _foreign(mine: Member, known: Mapping[str, Member]) -> list[str]:
+    """Name the members that hold another cluster's data; a new member holds nobody's.
+
+    Galera would let a member join any cluster, and overwrite what it holds.
+    """
+    return sorted(
+        name
+        for name, state in known.items()
+        if not mine.virgin and not state.virgin and state.uuid and state.uuid != mine.uuid
+    )
+
+
 def _complete_view(known: Mapping[str, Member]) -> View | None:
     """Return the newest view all of whose members are here and remember just this view."""
     present: dict[str, set[str]] = {}
@@ -248,7 +262,8 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
     missing = tuple(name for name in order if name not in known)
 
     primaries = [name for name, state in known.items() if state.phase == PRIMARY and name != me]
-    if primaries:
+    foreign = _foreign(mine, {name: known[name] for name in primaries} or known)
+    if primaries and not foreign:
         return _join(me, order, known, primaries)
     if mine.virgin:
         return Action(
@@ -257,9 +272,6 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
             "another one is in the primary component",
             missing,
         )
-    foreign = sorted(
-        name for name, state in known.items() if not state.virgin and state.uuid != mine.uuid
-    )
     if foreign:
         return Action(
             "wait",
@@ -344,7 +356,16 @@ def deploy_action(me: str, order: Sequence[str], states: Mapping[str, Member | N
         )
     if mine.running:
         return Action("nothing", "mariadbd is running")
-    if any(state.phase == PRIMARY for state in others.values()):
+    primaries = {name: state for name, state in others.items() if state.phase == PRIMARY}
+    foreign = _foreign(mine, primaries or others)
+    if foreign:
+        return Action(
+            "refuse",
+            f"it holds the data of cluster {mine.uuid}, but {', '.join(foreign)} that of "
+            f"{others[foreign[0]].uuid}: if this member's are not wanted, stop mariadb on it, move "
+            "/var/lib/mysql away and run this play again",
+        )
+    if primaries:
         return Action("join" if mine.virgin else "start", "the cluster is up")
     veterans = [name for name, state in others.items() if not state.virgin]
     if not mine.virgin or veterans:
@@ -365,3 +386,109 @@ def deploy_action(me: str, order: Sequence[str], states: Mapping[str, Member | N
     if me == order[0]:
         return Action("bootstrap", "no member has ever been part of a cluster")
     return Action("join", f"{order[0]} creates the cluster")
+
+
+def recovery(
+    order: Sequence[str],
+    states: Mapping[str, Member | None],
+    without: Sequence[str] = (),
+    chosen: str = "",
+) -> Action:
+    """Decide which member brings a stopped cluster back on an operator's word.
+
+    ``states`` holds what each member in ``order`` says of itself once it waits to start (None: no
+    answer), ``without`` the members that the operator gives up for this, ``chosen`` the one whose
+    data the operator prefers where the members disagree.
+
+    Returns action ``bootstrap`` with the member in ``waiting_for``, or ``refuse`` with what has to
+    be done first. The most advanced member leads; among equals the one that Galera marked as the
+    last to stop, then the first in ``order``.
+    """
+
+    def refuse(reason: str) -> Action:
+        return Action("refuse", reason)
+
+    strangers = [name for name in (*without, *filter(None, [chosen])) if name not in order]
+    if strangers:
+        return refuse(
+            f"{', '.join(strangers)} is no member of this cluster: {', '.join(order)} are"
+        )
+    known = {
+        name: state
+        for name in order
+        if name not in without and (state := states.get(name)) is not None
+    }
+    busy = running(known)
+    if busy:
+        return refuse(busy)
+    missing = [name for name in order if name not in known and name not in without]
+    if missing:
+        return refuse(
+            f"{', '.join(missing)} does not answer and may hold newer data: bring it back, or give "
+            f"up what only it knows with recover_without={','.join([*without, *missing])}"
+        )
+    moving = [name for name, state in known.items() if not state.frozen]
+    if moving:
+        return refuse(
+            f"{', '.join(moving)} does not wait to start: journalctl -u mariadb there says why"
+        )
+    veterans = {name: state for name, state in known.items() if not state.virgin}
+    if chosen:
+        veterans = {name: state for name, state in veterans.items() if name == chosen}
+    if not veterans:
+        return refuse(
+            f"{chosen} holds no data of a cluster: choose another one"
+            if chosen
+            else "no member that is left holds data of a cluster: site.yml creates one"
+        )
+    if len({state.uuid for state in veterans.values()}) > 1:
+        held = ", ".join(f"{name} that of {state.uuid}" for name, state in veterans.items())
+        return refuse(
+            f"the members hold data of different clusters ({held}): look which is right, and say "
+            "so with recover_from=NAME"
+        )
+    unknown = [name for name, state in veterans.items() if state.seqno < 0]
+    if unknown:
+        return refuse(
+            f"the position of {', '.join(unknown)} cannot be recovered (journalctl -u mariadb "
+            "there says why): name the member to trust with recover_from=NAME, or leave it out "
+            f"with recover_without={','.join([*without, *unknown])}"
+        )
+    highest = max(state.seqno for state in veterans.values())
+    equals = [name for name, state in veterans.items() if state.seqno == highest]
+    marked = [name for name in equals if veterans[name].safe_to_bootstrap]
+    leader = (marked or equals)[0]
+    if chosen:
+        reason = f"an operator chose it; its position is {highest}"
+    elif len(equals) < len(veterans):
+        reason = f"its position {highest} is the most advanced"
+    elif len(marked) == 1:
+        reason = f"all positions are {highest}, and it was the last to stop"
+    else:
+        reason = f"all positions are {highest}, and it is the first of them"
+    return Action("bootstrap", reason, (leader,))
+
+
+def running(known: Mapping[str, Member]) -> str:
+    """Say why there is nothing to recover, if a member runs."""
+    for name, state in known.items():
+        if state.phase == PRIMARY:
+            return (
+                f"the cluster is up: {name} is in its primary component. A member outside of it "
+                "joins when it is started (systemctl restart mariadb)"
+            )
+    parts = [name for name, state in known.items() if state.running]
+    parts += [
+        name for name, state in known.items() if state.phase in (STARTING, BOOTSTRAPPING, SILENT)
+    ]
+    if parts:
+        return (
+            f"mariadbd runs on {', '.join(dict.fromkeys(parts))} without being part of a cluster: "
+            "its position can still change. Stop it (systemctl stop mariadb) and start again"
+        )
+    return ""
+
+
+def order_text(member: Member) -> str:
+    """An order to bootstrap, which counts for this position of the member and no other."""
+    return f"{member.uuid}:{member.seqno}\n"

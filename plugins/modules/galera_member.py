@@ -29,9 +29,13 @@ options:
       - V(started) decides and starts without waiting, so that members which need each other can
         be started one after another. Only the member that creates the cluster waits for itself.
       - V(synced) waits until the member is synced.
+      - V(waiting) starts a member of a stopped cluster and waits until its position is known. The
+        member itself then waits for the others. Refused while any member is running.
+      - V(recovered) decides which member brings the stopped cluster back on an operator's word.
+        That one does, and waits until it is synced; on the others nothing is done.
     type: str
     required: true
-    choices: [read, started, synced]
+    choices: [read, started, synced, waiting, recovered]
   name:
     description: Name of this member.
     type: str
@@ -56,13 +60,22 @@ options:
     default: 9200
   known:
     description:
-      - What O(state=read) returned for each member, or null for members that were not read.
+      - What O(state=read) returned for each member, or nothing for members that were not read.
       - A member that was not read counts only if its agent says that it is in the primary
         component.
     type: dict
     default: {}
+  without:
+    description: Members that O(state=recovered) gives up, because they will not come back.
+    type: list
+    elements: str
+    default: []
+  chosen:
+    description: Member whose data O(state=recovered) takes where the members disagree.
+    type: str
+    default: ""
   deadline:
-    description: Seconds until O(state=synced) gives up.
+    description: Seconds until O(state=synced), O(state=waiting) and O(state=recovered) give up.
     type: int
     default: 300
   account:
@@ -111,18 +124,18 @@ member:
     running: true
     synced: true
 action:
-  description: What was decided, for O(state=started).
-  returned: when O(state=started)
+  description: What was decided.
+  returned: for O(state=started) and O(state=recovered)
   type: str
   sample: join
 reason:
   description: Why.
-  returned: when O(state=started)
+  returned: for O(state=started) and O(state=recovered)
   type: str
   sample: the cluster is up
 seconds:
-  description: How long the member took to be synced, for O(state=synced).
-  returned: when O(state=synced)
+  description: How long the member took to be synced.
+  returned: for O(state=synced)
   type: float
   sample: 2.5
 """
@@ -147,7 +160,9 @@ STATUS = (
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state_comment',"
     " 'wsrep_cluster_status', 'wsrep_ready')"
 )
-ORDER_FILE = "/run/ringmain-galera/bootstrap-order"
+RUN = "/run/ringmain-galera"
+START_FILE = f"{RUN}/start.json"
+ORDER_FILE = f"{RUN}/bootstrap-order"
 
 
 class Server:
@@ -207,6 +222,29 @@ class Server:
             running=active,
             **position,
         )
+
+    def waiting(self) -> galera.Member | None:
+        """Return what the start helper says of this member while it waits; else None."""
+        try:
+            with open(START_FILE, encoding="utf-8") as file:
+                told = galera.member_from_dict(json.load(file))
+        except (OSError, ValueError):
+            return None
+        return told if told.frozen else None
+
+    def start(self) -> None:
+        """Begin to start the server, now and at every boot."""
+        service = self.params["service"]
+        self.module.run_command(["systemctl", "reset-failed", service])
+        self.module.run_command(["systemctl", "enable", service], check_rc=True)
+        self.module.run_command(["systemctl", "start", "--no-block", service], check_rc=True)
+
+    def order_bootstrap(self, member: galera.Member) -> None:
+        """Tell the start helper to bootstrap from this position."""
+        os.makedirs(RUN, mode=0o755, exist_ok=True)
+        with open(f"{ORDER_FILE}.new", "w", encoding="utf-8") as file:
+            file.write(galera.order_text(member))
+        os.replace(f"{ORDER_FILE}.new", ORDER_FILE)
 
     def log(self) -> str:
         """Return the last lines of the server's log that tell of the cluster or of errors."""
@@ -272,12 +310,8 @@ def started(module: AnsibleModule, server: Server) -> None:
     changed = action.action != "nothing"
     if changed and not module.check_mode:
         if action.action == "bootstrap":
-            os.makedirs(os.path.dirname(ORDER_FILE), mode=0o755, exist_ok=True)
-            with open(ORDER_FILE, "w", encoding="utf-8"):
-                pass
-        module.run_command(["systemctl", "reset-failed", params["service"]])
-        module.run_command(["systemctl", "enable", params["service"]], check_rc=True)
-        module.run_command(["systemctl", "start", "--no-block", params["service"]], check_rc=True)
+            server.order_bootstrap(server.member())
+        server.start()
         if action.action == "bootstrap":
             # The others ask this member's agent, which needs the account.
             await_synced(module, server)
@@ -316,6 +350,60 @@ def await_synced(module: AnsibleModule, server: Server) -> tuple[galera.Member, 
     return member, missing, seconds
 
 
+def waiting(module: AnsibleModule, server: Server) -> None:
+    """Start the member of a stopped cluster, and wait until it says where it stands."""
+    params = module.params
+    known = {name: galera.member_from_dict(told) for name, told in params["known"].items() if told}
+    running = galera.running(known)
+    if running:
+        module.fail_json(msg=f"nothing was touched: {running}")
+    found = server.waiting()
+    changed = found is None
+    if changed and not module.check_mode:
+        server.start()
+    begun = time.monotonic()
+    while not module.check_mode:
+        found = server.waiting()
+        now = found or server.member()
+        # The members may not need an operator: then they are on their way.
+        if found or now.phase == galera.PRIMARY:
+            break
+        if time.monotonic() - begun > params["deadline"]:
+            module.fail_json(
+                msg=f"{params['name']} does not say where it stands after {params['deadline']} s. "
+                f"Its log says:\n{server.log()}"
+            )
+        time.sleep(0.5)
+    module.exit_json(changed=changed, member=galera.member_to_dict(found or server.member()))
+
+
+def recovered(module: AnsibleModule, server: Server) -> None:
+    """Decide who brings the cluster back; if it is this member, do so."""
+    params = module.params
+    states = {
+        name: galera.member_from_dict(told) if told else None
+        for name, told in params["known"].items()
+    }
+    mine = states.get(params["name"])
+    if any(state and state.phase == galera.PRIMARY for state in states.values()):
+        action = galera.Action("nothing", "the members found together without an operator")
+    else:
+        order = [member["name"] for member in params["members"]]
+        action = galera.recovery(order, states, params["without"], params["chosen"])
+    if action.action == "refuse":
+        module.fail_json(msg=f"the cluster is not brought back: {action.reason}")
+    leads = mine is not None and params["name"] in action.waiting_for
+    if leads and mine is not None and not module.check_mode:
+        server.order_bootstrap(mine)
+        await_synced(module, server)
+    module.exit_json(
+        changed=leads,
+        action=action.action,
+        reason=f"{', '.join(action.waiting_for)}: {action.reason}",
+        member=galera.member_to_dict(server.member()),
+    )
+
+
 def synced(module: AnsibleModule, server: Server) -> None:
     """Wait for the member."""
     member, changed, seconds = await_synced(module, server)
@@ -325,7 +413,11 @@ def synced(module: AnsibleModule, server: Server) -> None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "required": True, "choices": ["read", "started", "synced"]},
+            "state": {
+                "type": "str",
+                "required": True,
+                "choices": ["read", "started", "synced", "waiting", "recovered"],
+            },
             "name": {"type": "str", "required": True},
             "members": {
                 "type": "list",
@@ -338,6 +430,8 @@ def main() -> None:
             },
             "health_port": {"type": "int", "default": 9200},
             "known": {"type": "dict", "default": {}},
+            "without": {"type": "list", "elements": "str", "default": []},
+            "chosen": {"type": "str", "default": ""},
             "deadline": {"type": "int", "default": 300},
             "account": {"type": "str"},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
@@ -351,10 +445,8 @@ def main() -> None:
     server = Server(module)
     if module.params["state"] == "read":
         module.exit_json(changed=False, member=galera.member_to_dict(server.member()))
-    elif module.params["state"] == "started":
-        started(module, server)
-    else:
-        synced(module, server)
+    acts = {"started": started, "synced": synced, "waiting": waiting, "recovered": recovered}
+    acts[module.params["state"]](module, server)
 
 
 if __name__ == "__main__":

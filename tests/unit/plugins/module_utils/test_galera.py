@@ -221,6 +221,20 @@ def test_a_server_outside_of_any_cluster_is_refused() -> None:
     assert deploy("b", single, STOPPED, STOPPED) == "refuse"
 
 
+def test_a_member_with_another_clusters_data_is_refused() -> None:
+    """Joining would overwrite what it holds."""
+    stranger = replace(STOPPED, uuid=OTHER, seqno=7)
+    told = galera.deploy_action("c", ORDER, {"a": UP, "b": UP, "c": stranger})
+    assert told.action == "refuse"
+    assert OTHER in told.reason
+    assert CLUSTER in told.reason
+    # A member of the running cluster does not care about a third one that is wrong.
+    assert deploy("b", UP, replace(WAITS, phase=galera.STOPPED), stranger) == "start"
+    # Also at boot, without any playbook.
+    assert boot("c", UP, UP, replace(WAITS, uuid=OTHER)).action == "wait"
+    assert boot("b", UP, WAITS, replace(WAITS, uuid=OTHER)).action == "join"
+
+
 def test_unknown_self_is_refused() -> None:
     assert deploy("a", None, UP, UP) == "refuse"
 
@@ -231,6 +245,117 @@ uuid:    {CLUSTER}
 seqno:   3264
 safe_to_bootstrap: 0
 """
+
+
+# --- an operator's word -------------------------------------------------------------------------
+
+
+def at(seqno: int, **more: object) -> Member:
+    """A member that waits at a position."""
+    return replace(WAITS, seqno=seqno, **more)  # type: ignore[arg-type]
+
+
+def recovery(
+    a: Member | None, b: Member | None, c: Member | None, without: str = "", chosen: str = ""
+) -> galera.Action:
+    return galera.recovery(ORDER, {"a": a, "b": b, "c": c}, list(without), chosen)
+
+
+@pytest.mark.parametrize(
+    ("states", "without", "chosen", "leader", "reason"),
+    [
+        # The most advanced, wherever it stands.
+        ((at(5), at(7), at(6)), "", "", "b", "its position 7 is the most advanced"),
+        ((at(5), at(6), at(7)), "", "", "c", "its position 7 is the most advanced"),
+        # Equal: the mark decides, then the order.
+        ((at(7), at(7), at(7)), "", "", "a", "all positions are 7, and it is the first of them"),
+        (
+            (at(7), at(7), at(7, safe_to_bootstrap=True)),
+            "",
+            "",
+            "c",
+            "all positions are 7, and it was the last to stop",
+        ),
+        # Two marks are no mark; one that stands behind is an old copy.
+        (
+            (at(7), at(7, safe_to_bootstrap=True), at(7, safe_to_bootstrap=True)),
+            "",
+            "",
+            "b",
+            "all positions are 7, and it is the first of them",
+        ),
+        (
+            (at(6, safe_to_bootstrap=True), at(7), at(7)),
+            "",
+            "",
+            "b",
+            "its position 7 is the most advanced",
+        ),
+        # A member that is given up, also when it answers after all.
+        ((at(5), at(6), None), "c", "", "b", "its position 6 is the most advanced"),
+        ((at(5), at(6), at(9)), "c", "", "b", "its position 6 is the most advanced"),
+        ((at(5), None, None), "bc", "", "a", "all positions are 5, and it is the first of them"),
+        # A new member has nothing to say, whatever its number.
+        ((NEW, at(6), at(5)), "", "", "b", "its position 6 is the most advanced"),
+        # An operator chooses between two histories, and over an unknown position.
+        (
+            (at(5), at(9, uuid=OTHER), at(6)),
+            "",
+            "a",
+            "a",
+            "an operator chose it; its position is 5",
+        ),
+        ((at(5), at(-1), at(6)), "", "c", "c", "an operator chose it; its position is 6"),
+    ],
+)
+def test_who_leads_a_recovery(
+    states: tuple[Member | None, Member | None, Member | None],
+    without: str,
+    chosen: str,
+    leader: str,
+    reason: str,
+) -> None:
+    action = recovery(*states, without=without, chosen=chosen)
+    assert action == galera.Action("bootstrap", reason, (leader,))
+
+
+@pytest.mark.parametrize(
+    ("states", "without", "chosen", "words"),
+    [
+        ((UP, at(5), at(5)), "", "", "the cluster is up: a is in its primary component"),
+        (
+            (at(5), Member(phase=galera.NON_PRIMARY, uuid=CLUSTER, running=True), at(5)),
+            "",
+            "",
+            "mariadbd runs on b without being part of a cluster",
+        ),
+        ((at(5), at(5), replace(WAITS, phase=galera.SILENT)), "", "", "mariadbd runs on c"),
+        ((at(5), at(5), replace(WAITS, phase=galera.STARTING)), "", "", "mariadbd runs on c"),
+        ((at(5), at(5), None), "", "", "c does not answer and may hold newer data"),
+        ((at(5), None, None), "c", "", "recover_without=c,b"),
+        ((at(5), at(5), STOPPED), "", "", "c does not wait to start: journalctl"),
+        ((NEW, NEW, NEW), "", "", "no member that is left holds data of a cluster"),
+        ((NEW, at(5), at(5)), "", "a", "a holds no data of a cluster: choose another one"),
+        ((at(5), at(9, uuid=OTHER), at(5)), "", "", f"b that of {OTHER}"),
+        ((at(5), at(-1), at(5)), "", "", "the position of b cannot be recovered"),
+        ((at(5), at(5), at(5)), "x", "", "x is no member of this cluster: a, b, c are"),
+        ((at(5), at(5), at(5)), "", "y", "y is no member of this cluster"),
+    ],
+)
+def test_what_a_recovery_refuses(
+    states: tuple[Member | None, Member | None, Member | None],
+    without: str,
+    chosen: str,
+    words: str,
+) -> None:
+    action = recovery(*states, without=without, chosen=chosen)
+    assert (action.action, action.waiting_for) == ("refuse", ())
+    assert words in action.reason
+
+
+def test_an_order_counts_for_one_position() -> None:
+    assert galera.order_text(at(5)) == f"{CLUSTER}:5\n"
+    assert galera.order_text(NEW) == f"{galera.NO_UUID}:-1\n"
 
 
 def test_grastate_is_read() -> None:

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 DATA = Path("/var/lib/mysql")
 RUN = Path("/run/ringmain-galera")
 START_FILE = RUN / "start.json"
-ORDER_FILE = RUN / "bootstrap-order"  # written by a deployment, for a cluster's very first start
+ORDER_FILE = RUN / "bootstrap-order"  # written by a deployment or recovery, for one position
 ENVIRONMENT_FILE = RUN / "bootstrap.env"  # read by mariadb.service for this start only
 OPERATOR_FILE = Path("/run/mysqld/wsrep-new-cluster")  # galera_new_cluster: an operator's word
 POSITION_FILE = Path("/run/mysqld/wsrep-start-position")
@@ -117,9 +117,12 @@ def wait_for_action(cluster: dict[str, Any], mine: galera.Member) -> galera.Acti
     while True:
         if OPERATOR_FILE.exists():
             return galera.Action("operator", "an operator ordered a new cluster")
-        if mine.virgin and ORDER_FILE.exists():
+        order_given = read(ORDER_FILE)
+        if order_given:
             ORDER_FILE.unlink()
-            return galera.Action("bootstrap", "a deployment creates the cluster")
+            if order_given == galera.order_text(mine):
+                return galera.Action("bootstrap", "an operator's run ordered it")
+            print(f"an order for another position is ignored: {order_given.strip()}", flush=True)
         action = galera.boot_action(cluster["name"], order, ask_all(cluster, mine))
         if action.action == "join":
             # Say so, then look again: two that look at one moment both see the other, and the
@@ -164,7 +167,7 @@ def start() -> None:
 
 
 def done() -> None:
-    for path in (START_FILE, ENVIRONMENT_FILE):
+    for path in (START_FILE, ENVIRONMENT_FILE, ORDER_FILE):
         path.unlink(missing_ok=True)
 
 
