@@ -37,6 +37,11 @@ TREES = (
     "/etc/mysql",
     "/etc/ringmain",
     "/etc/ringmain-edge",
+    "/etc/apt/apt.conf.d",
+    "/etc/modprobe.d",
+    "/etc/modules-load.d",
+    "/etc/needrestart",
+    "/etc/sysctl.d",
     "/etc/systemd/system",
     "/usr/local",
 )
