@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 
 import pytest
 from ringmain_lab import names
-from ringmain_lab.names import INSIDE, OUTSIDE, PROBE, SERVER, LabError, Member
+from ringmain_lab.names import INSIDE, MACHINE, OUTSIDE, PROBE, SERVER, LabError, Member
 
 
 @pytest.mark.parametrize("lab_id", ["demo", "a", "7", "run-2", "x" * 40])
@@ -62,7 +62,11 @@ def test_names_without_a_usable_number_fill_the_gaps() -> None:
 @pytest.mark.parametrize(
     ("servers", "probes", "text"),
     [
-        ([], [], "a lab needs at least one server: name them with --servers or --probes"),
+        (
+            [],
+            [],
+            "a lab needs at least one server: name them with --servers, --machines or --probes",
+        ),
         (["a"], ["a"], "the name 'a' is given twice: every server needs its own"),
         (
             ["db1", "edge1"],
@@ -77,9 +81,9 @@ def test_names_without_a_usable_number_fill_the_gaps() -> None:
             "digits and hyphens, the first one a letter",
         ),
         (
-            [chr(97 + n // 26) + chr(97 + n % 26) for n in range(90)],
+            [chr(97 + n // 26) + chr(97 + n % 26) for n in range(71)],
             [],
-            "a lab holds at most 89 machines of kind server",
+            "a lab holds at most 70 machines of kind server",
         ),
     ],
 )
@@ -88,6 +92,16 @@ def test_members_that_cannot_be(servers: list[str], probes: list[str], text: str
     with pytest.raises(LabError) as error:
         names.members(servers, probes)
     assert str(error.value) == text
+
+
+def test_a_virtual_machine_is_a_server_with_addresses_of_its_own() -> None:
+    """Machine K has .8K on both sides, so that it can stand beside server K."""
+    server, machine = names.members(["srv1"], [], ["vm1"])
+    assert machine == Member("vm1", MACHINE, 1)
+    assert (machine.is_virtual, server.is_virtual) == (True, False)
+    assert machine.networks == (OUTSIDE, INSIDE)
+    assert names.member_address(3, OUTSIDE, machine) == "198.18.3.81"
+    assert names.reach_address(3, machine) == "198.19.3.81"
 
 
 def test_addresses() -> None:
@@ -105,8 +119,8 @@ def test_addresses() -> None:
 
 def test_no_two_machines_share_an_address_or_an_interface() -> None:
     """Over everything that a full lab, and all slots, can hold; names fit into 15 characters."""
-    everyone = [Member("", kind, k) for kind in (SERVER, PROBE) for k in (1, names.MOST[kind])]
-    everyone += [Member("", SERVER, 2), Member("", PROBE, 2)]
+    kinds = (SERVER, MACHINE, PROBE)
+    everyone = [Member("", kind, k) for kind in kinds for k in (1, 2, names.MOST[kind])]
     pairs = [(slot, m, side) for slot in (0, 255) for m in everyone for side in m.networks]
     hardware = [names.hardware_address(slot, side, m) for slot, m, side in pairs]
     addresses = [names.member_address(slot, side, m) for slot, m, side in pairs]

@@ -157,7 +157,7 @@ def ensured(entries: list[Archive]) -> Iterator[tuple[str, bool]]:
     with locked(CACHE / "base.lock", wait):
         built = not tree(key).is_dir()
         if built:
-            remove_unused()
+            remove_unused(CACHE / "base")
             check_room(CACHE, ROOM)
             say(f"building the base tree {key} (once)")
             build(key, entries, settings)
@@ -174,7 +174,24 @@ def build(key: str, entries: list[Archive], settings: dict[str, str]) -> None:
     """Build the tree beside its place and put it there when it is whole."""
     new = CACHE / "base" / f".{key}.{os.getpid()}.new"
     new.parent.mkdir(parents=True, exist_ok=True)
-    log = CACHE / "base.log"
+    make_tree(new, CACHE / "base.log", entries, settings)
+    new.rename(tree(key))
+
+
+def make_tree(
+    new: Path,
+    log: Path,
+    entries: list[Archive],
+    settings: dict[str, str],
+    more_packages: Iterable[str] = (),
+    options: Iterable[str] = (),
+) -> None:
+    """Make a Debian in a new directory, ready to be delivered; nothing of it stays on an error.
+
+    Parameters:
+        more_packages: what it holds beside PACKAGES.
+        options: further options for mmdebstrap.
+    """
     log.unlink(missing_ok=True)
     server = CacheServer(("127.0.0.1", 0), package_cache(entries, log))
     command = [
@@ -184,7 +201,8 @@ def build(key: str, entries: list[Archive], settings: dict[str, str]) -> None:
         "--format=directory",
         "--variant=minbase",
     ]
-    command += [f"--include={','.join(PACKAGES)}", f"--keyring={KEYRING}"]
+    packages = [*PACKAGES, *more_packages]
+    command += [f"--include={','.join(packages)}", f"--keyring={KEYRING}", *options]
     command += [f"--dpkgopt={option}" for option in DPKG_OPTIONS]
     command += [f'--aptopt={name} "{value}"' for name, value in settings.items()]
     command += [f'--aptopt=Acquire::http::Proxy "http://127.0.0.1:{server.start()}"']
@@ -200,10 +218,9 @@ def build(key: str, entries: list[Archive], settings: dict[str, str]) -> None:
         ending = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         shutil.rmtree(new, ignore_errors=True)
         raise LabError(
-            f"mmdebstrap could not build the base tree; {log} ends with:\n" + "\n".join(ending)
+            f"mmdebstrap could not build {new.name}; {log} ends with:\n" + "\n".join(ending)
         )
     finish(new, settings)
-    new.rename(tree(key))
 
 
 def finish(root: Path, settings: dict[str, str]) -> None:
@@ -227,16 +244,16 @@ def finish(root: Path, settings: dict[str, str]) -> None:
     (root / "var/log/journal").mkdir(mode=0o2755, exist_ok=True)
 
 
-def remove_unused() -> None:
-    """Delete base trees that no server of any lab stands on, and what a broken build left."""
+def remove_unused(directory: Path) -> None:
+    """Delete trees or images that nothing of any lab stands on, and what a broken build left."""
     used = set()
     for spec in RUNTIME.glob("*/servers/*/spec.json"):
         used.add((read_json(spec) or {}).get("base"))
     for tags in RUNTIME.glob("*/tags/*.json"):
         for member in (read_json(tags) or {}).get("members", {}).values():
             used.add(member.get("base"))
-    for path in (CACHE / "base").glob("*"):
+    for path in directory.glob("*"):
         if path.name not in used:
             shutil.rmtree(path)
-    for path in (CACHE / "base").glob(".*.new"):
+    for path in directory.glob(".*.new"):
         shutil.rmtree(path)

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -18,12 +19,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import base, machine, names, server, switch
+from . import base, image, machine, names, server, switch, virtual
 from .archives import Archive
 from .lab import Lab, registry, registry_locked
 from .names import LabError, Member
 
 BOOT_PATIENCE = 90.0
+# An emulated machine among others that are busy.
+EMULATED_BOOT_PATIENCE = 600.0
 STOP_PATIENCE = 120.0
 
 
@@ -57,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     added = command("up", up, "make the lab, or what is missing of it, and start all its servers")
     added.add_argument("--servers", type=listed, help="names, comma-separated (srv1,srv2,srv3)")
     added.add_argument("--probes", type=listed, help="machines outside only (probe1)")
+    added.add_argument("--machines", type=listed, help="virtual machines, on both networks (none)")
     added.add_argument(
         "--nested", type=listed, default=[], help="servers to make so that they can hold a lab"
     )
@@ -107,11 +111,12 @@ def owned(lab: Lab) -> Iterator[None]:
 def up(lab: Lab, options: argparse.Namespace) -> int:
     """Make the lab what the options say, whatever state it is in."""
     began = time.monotonic()
-    machine.check_tools()
     machine.RUNTIME.mkdir(parents=True, exist_ok=True)
     machine.CACHE.mkdir(parents=True, exist_ok=True)
     with owned(lab):
         wanted = wanted_members(lab, options)
+        virtual_ones = [member for member in wanted if member.is_virtual]
+        machine.check_tools(bool(virtual_ones))
         machine.check_overlay()
         machine.check_room(machine.RUNTIME, 1 << 30)
         remove_strays(lab)
@@ -122,7 +127,14 @@ def up(lab: Lab, options: argparse.Namespace) -> int:
         with base.ensured(entries) as (key, built):
             made = [member for member in wanted if not is_made(lab, member)]
             for member in made:
-                lab.create(member, key, member.name in options.nested)
+                if not member.is_virtual:
+                    lab.create(member, key, member.name in options.nested)
+        if virtual_ones:
+            with image.ensured(entries) as (key, image_built):
+                built = built or image_built
+                for member in made:
+                    if member.is_virtual:
+                        lab.create(member, key, nested=False)
         lab.write_known_hosts()
         switched = ensure_switch(lab)
         started = switch_on(lab, [member.name for member in wanted])
@@ -144,11 +156,13 @@ def up(lab: Lab, options: argparse.Namespace) -> int:
 
 def wanted_members(lab: Lab, options: argparse.Namespace) -> list[Member]:
     """What the options name, else what the lab has, else three servers and a probe."""
-    if options.servers is not None or options.probes is not None:
-        wanted = names.members(options.servers or [], options.probes or [])
+    named = (options.servers, options.probes, options.machines)
+    if any(each is not None for each in named):
+        wanted = names.members(*(each or [] for each in named))
     else:
         wanted = lab.members() or names.members(["srv1", "srv2", "srv3"], ["probe1"])
-    unknown = set(options.nested) - {member.name for member in wanted}
+    containers = {member.name for member in wanted if not member.is_virtual}
+    unknown = set(options.nested) - containers
     if unknown:
         raise LabError(f"--nested names {', '.join(sorted(unknown))}, which --servers does not")
     return wanted
@@ -195,7 +209,8 @@ def remove_strays(lab: Lab) -> None:
 def is_made(lab: Lab, member: Member) -> bool:
     """Whether the member's disk exists, on a base tree that exists."""
     spec = machine.read_json(lab.directory(member.name) / "spec.json")
-    return spec is not None and base.tree(spec["base"]).is_dir()
+    below = image.directory if member.is_virtual else base.tree
+    return spec is not None and spec["kind"] == member.kind and below(spec["base"]).is_dir()
 
 
 def remove_surplus(lab: Lab, wanted: list[Member]) -> bool:
@@ -204,6 +219,8 @@ def remove_surplus(lab: Lab, wanted: list[Member]) -> bool:
     for member in surplus:
         machine.say(f"removing {member.name}")
         machine.kill_group(machine.group_of(lab.id, member.name))
+        if member.is_virtual:
+            virtual.remove_ports(lab, member)
         lab.close_ssh(member)
         shutil.rmtree(lab.directory(member.name))
     return bool(surplus)
@@ -231,7 +248,8 @@ def switch_on(lab: Lab, wanted: Iterable[str]) -> list[str]:
     wanted = list(wanted)
     ensure_switch(lab)
     off = [name for name in wanted if not lab.is_running(name) or is_stuck(lab, name)]
-    machine.check_inotify(len(off))
+    # Those of a virtual machine belong to its own kernel.
+    machine.check_inotify(sum(not lab.member(name).is_virtual for name in off))
     for name in off:
         machine.kill_group(machine.group_of(lab.id, name))
         settle(lab, name)
@@ -271,7 +289,8 @@ def wait_for_ssh(lab: Lab, name: str) -> None:
         f"{name} does not answer at {address} port 22 (look with 'lab.py --id {lab.id} exec "
         f"{name} -- journalctl -b'; 'kill {name}' and 'up' boot it again)"
     )
-    machine.wait_for(what, greets, BOOT_PATIENCE, log)
+    patience = EMULATED_BOOT_PATIENCE if lab.member(name).is_virtual else BOOT_PATIENCE
+    machine.wait_for(what, greets, patience, log)
 
 
 def down(lab: Lab, options: argparse.Namespace) -> int:
@@ -373,6 +392,9 @@ def shut_down(lab: Lab, wanted: Iterable[str]) -> None:
     """Shut servers down in order, all at the same time; returns when all are off."""
     running = [name for name in wanted if lab.is_running(name)]
     for name in running:
+        if lab.member(name).is_virtual:
+            virtual.press_power_button(lab, name)
+            continue
         leader = lab.leader(name)
         if leader is None:
             raise LabError(f"{name} has not begun to boot: cut its power with 'kill {name}'")
@@ -412,11 +434,15 @@ def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
 
 
 def execute(lab: Lab, options: argparse.Namespace) -> int:
-    """Run a command on a server, in place of this process."""
+    """Run a command on a server, in place of this process; on a virtual machine by SSH."""
     words = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not words:
         raise LabError(f"say what to run: lab.py --id {lab.id} exec {options.name} -- COMMAND")
-    lab.spec(options.name)
+    if lab.member(options.name).is_virtual:
+        address = names.reach_address(lab.slot, lab.member(options.name))
+        files = ["-i", str(lab.key), "-o", f"UserKnownHostsFile={lab.known_hosts}"]
+        words = [shlex.quote(word) for word in words]
+        os.execvp("ssh", ["ssh", "-q", "-T", *files, f"root@{address}", "--", *words])
     leader = lab.leader(options.name)
     if leader is None:
         raise LabError(

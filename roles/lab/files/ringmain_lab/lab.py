@@ -84,20 +84,23 @@ class Lab:
         return Member(name, spec["kind"], spec["number"])
 
     def members(self) -> list[Member]:
-        """All members, servers first, by number."""
+        """All members: servers, virtual machines, probes, each by number."""
         found = []
         for path in (self.path / "servers").glob("[a-z]*/spec.json"):
             spec = machine.read_json(path)
             if spec:
                 found.append(Member(path.parent.name, spec["kind"], spec["number"]))
-        return sorted(found, key=lambda m: (m.kind != names.SERVER, m.number))
+        return sorted(found, key=lambda m: names.FIRST_HOST[m.kind] + m.number)
 
     def is_running(self, name: str) -> bool:
         """Whether somebody looks after this member's machine, running or booting."""
         return machine.holder(self.directory(name) / "lock") is not None
 
     def leader(self, name: str) -> int | None:
-        """Process id of the member's init, seen from this machine; None while there is none."""
+        """Process id of the member's init, seen from this machine; None while there is none.
+
+        Of a virtual machine the machine sees no processes: always None.
+        """
         own_depth = len(_namespaced_pids("self"))
         for pid in machine.processes(machine.group_of(self.id, name)):
             inside = _namespaced_pids(str(pid))
@@ -159,7 +162,14 @@ class Lab:
         for net in member.networks:
             own = names.member_address(self.slot, net, member)
             interfaces.append(f"auto {net}\niface {net} inet static\n    address {own}/24\n")
+        links = {}
+        for net in member.networks if member.is_virtual else ():
+            hardware = names.hardware_address(self.slot, net, member)
+            links[f"etc/systemd/network/10-{net}.link"] = (
+                f"[Match]\nMACAddress={hardware}\n\n[Link]\nName={net}\n"
+            )
         files = {
+            **links,
             "etc/hostname": f"{member.name}\n",
             "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {member.name}\n::1 localhost\n",
             "etc/machine-id": f"{uuid.uuid4().hex}\n",
@@ -171,13 +181,15 @@ class Lab:
             ),
             "root/.ssh/authorized_keys": self.key.with_suffix(".pub").read_text(encoding="ascii"),
         }
+        # A virtual machine takes them from an archive at its first boot.
+        own_files = new / "seed" if member.is_virtual else upper
         for name, content in files.items():
-            path = upper / name
+            path = own_files / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
         for private in ("root", "root/.ssh"):
-            (upper / private).chmod(0o700)
-        host_key = upper / "etc/ssh/ssh_host_ed25519_key"
+            (own_files / private).chmod(0o700)
+        host_key = own_files / "etc/ssh/ssh_host_ed25519_key"
         host_key.parent.mkdir()
         make_ssh_key(host_key, f"root@{member.name}")
         spec = {
@@ -188,6 +200,10 @@ class Lab:
             "layers": [],
             "host_key": " ".join(host_key.with_suffix(".pub").read_text().split()[:2]),
         }
+        if member.is_virtual:
+            archive = ["--create", "--file", str(new / "seed.tar"), "--directory", str(own_files)]
+            machine.run(["tar", *archive, "--owner=0", "--group=0", "etc", "root"])
+            shutil.rmtree(own_files)
         (new / "spec.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
         new.rename(final)
 

@@ -38,6 +38,11 @@ TOOLS = {
     "setpriv": "util-linux",
     "apt-get": "apt",
 }
+MACHINE_TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mkfs.ext4": "e2fsprogs",
+}
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _started = time.monotonic()
 
@@ -64,9 +69,14 @@ def check_root() -> None:
         raise LabError("the lab makes network namespaces and mounts: run this as root (sudo)")
 
 
-def check_tools() -> None:
-    """LabError that names the packages to install, unless all tools are there."""
-    missing = {package for tool, package in TOOLS.items() if shutil.which(tool) is None}
+def check_tools(virtual: bool = False) -> None:
+    """LabError that names the packages to install, unless all tools are there.
+
+    Parameters:
+        virtual: whether virtual machines are wanted as well.
+    """
+    tools = TOOLS | MACHINE_TOOLS if virtual else TOOLS
+    missing = {package for tool, package in tools.items() if shutil.which(tool) is None}
     if not KEYRING.is_file():
         missing.add("debian-archive-keyring")
     if missing:

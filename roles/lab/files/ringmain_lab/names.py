@@ -14,10 +14,11 @@ INSIDE = "inside"
 NETWORKS = (OUTSIDE, INSIDE)
 SERVER = "server"
 PROBE = "probe"
+MACHINE = "machine"
 SLOTS = range(256)
 PREFIX = {OUTSIDE: "198.18", INSIDE: "198.19"}
-FIRST_HOST = {SERVER: 10, PROBE: 100}
-MOST = {SERVER: 89, PROBE: 150}
+FIRST_HOST = {SERVER: 10, MACHINE: 80, PROBE: 100}
+MOST = {SERVER: 70, MACHINE: 19, PROBE: 150}
 MACHINE_HOST = 1
 CACHE_HOST = 2
 CACHE_PORT = 3142
@@ -29,7 +30,11 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Member:
-    """One machine of the lab: `kind` is "server" (both networks) or "probe" (outside only)."""
+    """One machine of the lab.
+
+    `kind` is "server" (a container in both networks), "machine" (a virtual machine in both) or
+    "probe" (a container in the outside network only).
+    """
 
     name: str
     kind: str
@@ -38,7 +43,12 @@ class Member:
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks it stands in."""
-        return NETWORKS if self.kind == SERVER else (OUTSIDE,)
+        return (OUTSIDE,) if self.kind == PROBE else NETWORKS
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it has a kernel of its own."""
+        return self.kind == MACHINE
 
 
 def check_id(lab_id: str) -> str:
@@ -51,14 +61,17 @@ def check_id(lab_id: str) -> str:
     return lab_id
 
 
-def members(servers: Iterable[str], probes: Iterable[str]) -> list[Member]:
+def members(
+    servers: Iterable[str], probes: Iterable[str], machines: Iterable[str] = ()
+) -> list[Member]:
     """Give every name its number: the one its name ends with, else the lowest that is free.
 
     The number decides the addresses, so it stays the same when other servers come and go.
     """
     found: list[Member] = []
     seen: set[str] = set()
-    for kind, names in ((SERVER, list(servers)), (PROBE, list(probes))):
+    kinds = ((SERVER, list(servers)), (MACHINE, list(machines)), (PROBE, list(probes)))
+    for kind, names in kinds:
         taken: dict[int, str] = {}
         unnumbered: list[str] = []
         for name in names:
@@ -89,7 +102,9 @@ def members(servers: Iterable[str], probes: Iterable[str]) -> list[Member]:
         by_name = {name: number for number, name in taken.items()}
         found.extend(Member(name, kind, by_name[name]) for name in names)
     if not found:
-        raise LabError("a lab needs at least one server: name them with --servers or --probes")
+        raise LabError(
+            "a lab needs at least one server: name them with --servers, --machines or --probes"
+        )
     return found
 
 
@@ -104,13 +119,13 @@ def host_address(slot: int, side: str, host: int) -> str:
 
 
 def member_address(slot: int, side: str, member: Member) -> str:
-    """The member's address on that side: server K has .1K (11, 12, …), probe K .10K."""
+    """The member's address there: server K has .1K (11, 12, …), machine K .8K, probe K .10K."""
     return host_address(slot, side, FIRST_HOST[member.kind] + member.number)
 
 
 def reach_address(slot: int, member: Member) -> str:
-    """Where the machine reaches the member: a server inside, a probe outside."""
-    return member_address(slot, INSIDE if member.kind == SERVER else OUTSIDE, member)
+    """Where the machine reaches the member: inside where it stands there, else outside."""
+    return member_address(slot, member.networks[-1], member)
 
 
 def hardware_address(slot: int, side: str, member: Member) -> str:

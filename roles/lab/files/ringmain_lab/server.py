@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from . import base, machine, names
+from . import base, machine, names, virtual
 from .lab import Lab
 
 REBOOT = 133  # what systemd-nspawn --keep-unit returns when the container asked for a reboot
@@ -38,7 +38,9 @@ def serve(lab: Lab, name: str) -> int:
         group = machine.group_of(lab.id, name)
         # A group with processes of its own cannot delegate controllers: hence one level more.
         machine.enter_group(group / "manager")
-        command = ["unshare", "--mount", "--net", *machine.own_command(lab.id, "_boot", name)]
+        command = machine.own_command(lab.id, "_boot", name)
+        if not lab.member(name).is_virtual:
+            command = ["unshare", "--mount", "--net", *command]
         status = REBOOT
         while status == REBOOT:
             status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
@@ -51,11 +53,13 @@ def serve(lab: Lab, name: str) -> int:
 
 
 def boot(lab: Lab, name: str) -> None:
-    """Become the server's machine: network, disk, control groups, then systemd-nspawn.
+    """Become the server's machine: network, disk, control groups, then systemd-nspawn, or QEMU.
 
-    Runs in fresh network and mount namespaces, started by the process that looks after the server,
-    which is in the network namespace of the lab.
+    A container runs in fresh network and mount namespaces, started by the process that looks after
+    the server, which is in the network namespace of the lab.
     """
+    if lab.member(name).is_virtual:
+        virtual.boot(lab, name)
     keeper = os.getppid()
     machine.enter_group(machine.group_of(lab.id, name) / "machine")
     machine.forbid_forwarding()

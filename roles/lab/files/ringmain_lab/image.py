@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The disk image that all virtual machines begin with: a Debian with its own kernel, built once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import base
+from .archives import SUITE, Archive
+from .machine import CACHE, check_room, locked, run, say
+
+# The kernel of Debian's cloud images, and what a module needs to be built for it.
+KERNEL_PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "dkms", "udev")
+# Libraries of the relay: unpacking them costs an emulated machine minutes, this one seconds.
+LIBRARIES = (
+    *("libavcodec61", "libavformat61", "libswresample5", "libspandsp2t64", "libbcg729-0"),
+    *("libcurl4t64", "libwebsockets19t64", "libmosquitto1", "libmariadb3", "libhiredis1.1.0"),
+    *("libevent-2.1-7t64", "libevent-pthreads-2.1-7t64", "libjson-glib-1.0-0", "libip6tc2"),
+    *("libpcap0.8t64", "liburing2", "libconfig-tiny-perl"),
+)
+PACKAGES = KERNEL_PACKAGES + LIBRARIES
+# What the first steps of a boot need to find the root file system, and no more.
+EARLY_MODULES = "virtio_pci\nvirtio_blk\next4\n"
+# A machine's own files come on its second disk as a tar archive, unpacked before its first boot.
+FIRST_PROGRAM = """#!/bin/sh
+[ -e /etc/hostname ] || tar -x -f /dev/vdb -C /
+exec /sbin/init "$@"
+"""
+FILES = {
+    "etc/initramfs-tools/conf.d/lab": "MODULES=list\n",
+    "usr/share/initramfs-tools/modules.d/lab": EARLY_MODULES,
+    "usr/local/sbin/lab-init": FIRST_PROGRAM,
+}
+MASKED = ("getty@tty1.service", "serial-getty@ttyS0.service", "systemd-networkd.service")
+DISK_SIZE = "10G"
+ROOM = 4 << 30
+
+
+def recipe(entries: list[Archive], settings: dict[str, str]) -> str:
+    """Everything that decides what the image holds, as text."""
+    parts = {
+        "base": base.recipe(entries, settings),
+        "packages": PACKAGES,
+        "files": FILES,
+        "masked": MASKED,
+        "size": DISK_SIZE,
+    }
+    return json.dumps(parts, indent=1, sort_keys=True)
+
+
+@contextlib.contextmanager
+def ensured(entries: list[Archive]) -> Iterator[tuple[str, bool]]:
+    """Give the key of the image for these archives, and whether it had to be built.
+
+    Nobody deletes the image inside the block.
+    """
+    settings = base.inherited_settings()
+    text = recipe(entries, settings)
+    key = f"{SUITE}-machine-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def wait(pid: int) -> None:
+        say(f"waiting for process {pid}, which is at work on the image of virtual machines")
+
+    with locked(CACHE / "machine.lock", wait):
+        built = not directory(key).is_dir()
+        if built:
+            base.remove_unused(CACHE / "machine")
+            check_room(CACHE, ROOM)
+            say(f"building the image {key} of virtual machines (once, some two minutes)")
+            build(key, entries, settings)
+            say("image ready")
+        yield key, built
+
+
+def directory(key: str) -> Path:
+    """Where `disk`, `kernel` and `initrd` of a key lie."""
+    return CACHE / "machine" / key
+
+
+def build(key: str, entries: list[Archive], settings: dict[str, str]) -> None:
+    """Build the image beside its place and put it there when it is whole."""
+    new = CACHE / "machine" / f".{key}.{os.getpid()}.new"
+    root = new / "tree"
+    new.mkdir(parents=True)
+    files = new / "files"
+    for name, content in FILES.items():
+        path = files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    (files / "usr/local/sbin/lab-init").chmod(0o755)
+    # Before the kernel's own scripts make its first file system from them.
+    options = [f"--essential-hook=cp -a {files}/. $1"]
+    base.make_tree(root, CACHE / "machine.log", entries, settings, PACKAGES, options)
+    for unit in MASKED:
+        with contextlib.suppress(FileExistsError):
+            (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    for name, pattern in (("kernel", "vmlinuz-*"), ("initrd", "initrd.img-*")):
+        (only,) = (root / "boot").glob(pattern)
+        shutil.copyfile(only, new / name)
+    disk = new / "disk"
+    quiet = ["-q", "-L", "root", "-E", "assume_storage_prezeroed=1"]
+    run(["mkfs.ext4", *quiet, "-d", str(root), str(disk), DISK_SIZE])
+    shutil.rmtree(root)
+    shutil.rmtree(files)
+    new.rename(directory(key))
