@@ -14,7 +14,8 @@ description:
   - Puts together what M(ringmain.voip.test_calls) found with the phones, what
     M(ringmain.voip.rtpengine_info) found on the relays meanwhile, and what
     M(ringmain.voip.asterisk_channels) found on the PBXs.
-  - Says whether both legs of the call are relayed, joined at the relay, and without audio at a PBX.
+  - Says whether both legs of the call are relayed, joined at the relay, and without audio at a PBX;
+    and whether relays that were asked for their kernel's table forward there.
   - A host that could not be asked and calls that could not be made are results that are not ok.
 positional: relays, pbxs
 options:

@@ -75,7 +75,7 @@ def judge_path(
     """All lines of the report about the way of the audio.
 
     `relays`: sessions, each with `call_id` and `streams` (`local`, `endpoint`, `packets`,
-    `packets_before`). `pbxs`: channels, each with `channel`, `call_id`, `received`,
+    `packets_before`, `in_kernel`). `pbxs`: channels, each with `channel`, `call_id`, `received`,
     `received_before`, `sent`, `sent_before`. `reasons`: why a host could not be asked.
     """
     why = reasons or {}
@@ -86,6 +86,7 @@ def judge_path(
     for leg, call_id, holders in zip(expected.legs, call_ids, sessions, strict=True):
         results.append(_relayed(leg, call_id, holders, expected))
     results.append(_chained(sessions))
+    results.extend(_in_kernel(sessions))
     results.extend(_left(call_ids, pbxs, expected))
     return results
 
@@ -153,6 +154,24 @@ def _chained(sessions: Sequence[Sequence[tuple[str, Mapping[str, Any]]]]) -> Res
         for stream in session["streams"]
     ]
     return Result(check, False, "; ".join(ends) or "no session", wanted)
+
+
+def _in_kernel(sessions: Sequence[Sequence[tuple[str, Mapping[str, Any]]]]) -> Iterator[Result]:
+    """Each stream on a relay that was asked for its kernel's table is forwarded there."""
+    streams = [
+        (host, stream)
+        for holders in sessions
+        for host, session in holders
+        for stream in session["streams"]
+        if stream.get("in_kernel") is not None
+    ]
+    if not streams:
+        return
+    check = "the relays forward in the kernel"
+    outside = [f"{host} {each['local']}" for host, each in streams if not each["in_kernel"]]
+    measured = f"{len(streams) - len(outside)} of {len(streams)} streams"
+    lines = tuple(f"{port} is forwarded in user space" for port in outside)
+    yield Result(check, not outside, measured, "all of them", lines)
 
 
 def _left(call_ids: Sequence[str], pbxs: Looks, expected: Expected) -> Iterator[Result]:

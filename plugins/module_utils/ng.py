@@ -150,6 +150,14 @@ class Client:
         found = answer.get("statistics", answer)
         return found if isinstance(found, dict) else {}
 
+    def forwarded(self) -> dict[str, int]:
+        """Packets of all sessions since the daemon's start, by `kernel` and `user` (space)."""
+        total = self.statistics().get("totalstatistics", {})
+        try:
+            return {way: int(total[f"relayedpackets_{way}"]) for way in ("kernel", "user")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise NgError(f"unreadable statistics: {error!r}") from error
+
     def query(self, call_id: str) -> Session | None:
         """One session; None when RTPEngine does not know this Call-ID."""
         try:
@@ -160,13 +168,19 @@ class Client:
 
 @dataclass(frozen=True)
 class Stream:
-    """One RTP stream of a session: what arrives at the relay's own port from the endpoint."""
+    """One RTP stream of a session: what arrives at the relay's own port from the endpoint.
+
+    `kernelized` says that RTPEngine has handed it to its kernel module; `last_kernel_packet` is the
+    second since the epoch in which that module last forwarded a packet of it, 0 before the first.
+    """
 
     tag: str
     local: str
     endpoint: str
     packets: int
     errors: int
+    kernelized: bool
+    last_kernel_packet: int
 
     def as_dict(self) -> dict[str, object]:
         """Plain data."""
@@ -207,6 +221,9 @@ def session(call_id: str, answer: Mapping[str, Any]) -> Session:
                             endpoint=_endpoint(stream.get("endpoint", {})),
                             packets=stream["stats"]["packets"],
                             errors=stream["stats"]["errors"],
+                            kernelized="kernelized" in stream["flags"]
+                            and "no kernel support" not in stream["flags"],
+                            last_kernel_packet=stream.get("last kernel packet", 0),
                         )
                     )
     except (KeyError, TypeError, AttributeError) as error:

@@ -42,6 +42,12 @@ options:
     description: Seconds between two looks at the same session. 0 looks once.
     type: float
     default: 0.0
+  table:
+    description:
+      - Number of RTPEngine's table in this host's kernel, to learn which streams are forwarded
+        there. V(-1) does not look. With it, O(watch_seconds) has to be 2 at least.
+    type: int
+    default: -1
 """
 
 EXAMPLES = r"""
@@ -76,6 +82,8 @@ sessions:
         - C(local) and C(endpoint) are the relay's own port and the far end, as C(address:port).
           C(packets_before) and C(packets) count what arrived from there until the first and until
           the last look; a stream that is new at the last look counts from 0.
+        - C(in_kernel) is true if the kernel has the stream in its table with somewhere to send it,
+          and has forwarded packets of it between the two looks; null without O(table).
       type: list
       elements: dict
       sample:
@@ -85,14 +93,25 @@ sessions:
           packets_before: 100
           packets: 200
           errors: 0
+          kernelized: true
+          last_kernel_packet: 1795244631
+          in_kernel: true
+forwarded:
+  description:
+    - Packets of all sessions that were forwarded until the last look, and until the first one
+      (C(kernel_before), C(user_before)), by kernel and by user space.
+  type: dict
+  returned: success
+  sample: {kernel_before: 88120, kernel: 88320, user_before: 310, user: 310}
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import ng
+from ..module_utils import kernel_forwarding, ng
 
 
 def look(client: ng.Client, call_ids: list[str]) -> dict[str, ng.Session]:
@@ -101,24 +120,43 @@ def look(client: ng.Client, call_ids: list[str]) -> dict[str, ng.Session]:
     return {call_id: session for call_id, session in found.items() if session}
 
 
-def compared(before: dict[str, ng.Session], after: dict[str, ng.Session]) -> list[dict[str, Any]]:
-    """The sessions of the last look, each stream with its count of the first one."""
-    counts = {
-        (call_id, stream.tag, stream.local): stream.packets
+def kernel_ports(table: int) -> set[str]:
+    """The ports whose packets the kernel passes on. Raises OSError, UnreadableTableError."""
+    text = Path(f"/proc/rtpengine/{table}/list").read_text(encoding="ascii")
+    return {target.local for target in kernel_forwarding.parse_list(text) if target.forwards}
+
+
+def compared(
+    before: dict[str, ng.Session], after: dict[str, ng.Session], ports: set[str] | None
+) -> list[dict[str, Any]]:
+    """The sessions of the last look, each stream with its count of the first one.
+
+    `ports`: those the kernel forwards from, None if it was not asked.
+    """
+    first = {
+        (call_id, stream.tag, stream.local): stream
         for call_id, session in before.items()
         for stream in session.streams
     }
-    return [
-        {
-            "call_id": call_id,
-            "streams": [
-                {
-                    **stream.as_dict(),
-                    "packets_before": counts.get((call_id, stream.tag, stream.local), 0),
-                }
-                for stream in session.streams
-            ],
+
+    def plain(call_id: str, stream: ng.Stream) -> dict[str, Any]:
+        earlier = first.get((call_id, stream.tag, stream.local))
+        in_kernel = None
+        if ports is not None:
+            in_kernel = (
+                stream.kernelized
+                and stream.local in ports
+                and earlier is not None
+                and stream.last_kernel_packet > earlier.last_kernel_packet
+            )
+        return {
+            **stream.as_dict(),
+            "packets_before": earlier.packets if earlier else 0,
+            "in_kernel": in_kernel,
         }
+
+    return [
+        {"call_id": call_id, "streams": [plain(call_id, stream) for stream in session.streams]}
         for call_id, session in after.items()
     ]
 
@@ -131,20 +169,36 @@ def main() -> None:
             "port": {"type": "int", "default": 2223},
             "call_ids": {"type": "list", "elements": "str", "default": []},
             "watch_seconds": {"type": "float", "default": 0.0},
+            "table": {"type": "int", "default": -1},
         },
         supports_check_mode=True,
     )
     client = ng.Client(ng.UdpExchange(module.params["address"], module.params["port"]))
-    call_ids = module.params["call_ids"]
+    call_ids, table = module.params["call_ids"], module.params["table"]
+    ports: set[str] | None = None
     try:
         calls = len(client.calls())
+        counts_before = counts = client.forwarded()
         before = after = look(client, call_ids)
         if module.params["watch_seconds"] > 0 and call_ids:
             time.sleep(module.params["watch_seconds"])
             after = look(client, call_ids)
+            counts = client.forwarded()
+        if table >= 0:
+            ports = kernel_ports(table)
+    except (OSError, kernel_forwarding.UnreadableTableError) as error:
+        module.fail_json(
+            msg=f"table {table} of RTPEngine's kernel module cannot be read: {error}. Look with "
+            "'systemctl status rtpengine-daemon' whether the relay runs and forwards in the kernel"
+        )
     except ng.NgError as error:
         module.fail_json(msg=f"{module.params['address']}:{module.params['port']}: {error}")
-    module.exit_json(changed=False, calls=calls, sessions=compared(before, after))
+    module.exit_json(
+        changed=False,
+        calls=calls,
+        sessions=compared(before, after, ports),
+        forwarded={**{f"{way}_before": counts_before[way] for way in counts_before}, **counts},
+    )
 
 
 if __name__ == "__main__":

@@ -202,3 +202,18 @@ def test_evidence() -> None:
         "    INVITE",
         "    480",
     ]
+
+
+def test_streams_have_to_be_in_the_kernel_where_the_kernel_was_asked() -> None:
+    relays, pbxs = good()
+    check = "the relays forward in the kernel"
+    assert check not in judged(relays, pbxs)
+    for host in ("srv1", "srv2"):
+        for each in relays[host][0]["streams"]:
+            each["in_kernel"] = True
+    assert judged(relays, pbxs)[check] == (True, "4 of 4 streams")
+    relays["srv2"][0]["streams"][0]["in_kernel"] = False
+    results = media_path.judge_path(IDS, relays, pbxs, EXPECTED)
+    (found,) = [result for result in results if result.check == check]
+    assert (found.ok, found.measured) == (False, "3 of 4 streams")
+    assert found.detail == ("srv2 198.19.0.12:30006 is forwarded in user space",)

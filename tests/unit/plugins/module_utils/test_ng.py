@@ -19,6 +19,7 @@ def stream(local: str, port: int, endpoint: dict[str, Any], flags: list[str]) ->
         "local port": port,
         "endpoint": endpoint,
         "flags": flags,
+        "last kernel packet": 1795244630,
         "stats": {"packets": 7, "bytes": 1204, "errors": 1},
     }
 
@@ -32,10 +33,12 @@ QUERY: dict[str, Any] = {
     "result": "ok",
     "created": 1795244627,
     "tags": {
-        "b": party("b", stream("198.19.0.11", 30096, {}, ["RTP", "filled"])),
+        "b": party(
+            "b", stream("198.19.0.11", 30096, {}, ["RTP", "kernelized", "no kernel support"])
+        ),
         "a": party(
             "a",
-            stream("198.18.0.11", 30062, PHONE, ["RTP", "filled"]),
+            stream("198.18.0.11", 30062, PHONE, ["RTP", "filled", "kernelized"]),
             stream("198.18.0.11", 30063, PHONE | {"port": 7001}, ["RTCP", "filled"]),
         ),
     },
@@ -124,6 +127,14 @@ def test_statistics_with_and_without_their_own_level() -> None:
     assert client.statistics() == {}
 
 
+def test_packets_by_who_forwarded_them() -> None:
+    total = {"relayedpackets_kernel": 40, "relayedpackets_user": 2, "managedsessions": 1}
+    body = ng.encode({"result": "ok", "statistics": {"totalstatistics": total}})
+    assert ng.Client(Scripted(body)).forwarded() == {"kernel": 40, "user": 2}
+    with pytest.raises(ng.NgError, match="unreadable statistics: KeyError"):
+        ng.Client(Scripted(b"d6:result2:oke")).forwarded()
+
+
 def test_session_has_its_rtp_streams() -> None:
     session = ng.Client(Scripted(ng.encode(QUERY))).query("abc")
     assert session is not None
@@ -136,6 +147,8 @@ def test_session_has_its_rtp_streams() -> None:
                 "endpoint": "198.18.0.101:7000",
                 "packets": 7,
                 "errors": 1,
+                "kernelized": True,
+                "last_kernel_packet": 1795244630,
             },
             {
                 "tag": "b",
@@ -143,6 +156,8 @@ def test_session_has_its_rtp_streams() -> None:
                 "endpoint": "",
                 "packets": 7,
                 "errors": 1,
+                "kernelized": False,
+                "last_kernel_packet": 1795244630,
             },
         ],
     }

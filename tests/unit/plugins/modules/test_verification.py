@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -28,6 +29,7 @@ from ansible_collections.ringmain.voip.plugins.modules import (
 )
 
 Outcome = tuple[int, dict[str, Any]]
+STREAM = ng.Stream("a", "198.18.0.11:30000", "", 5, 0, kernelized=True, last_kernel_packet=70)
 
 
 @pytest.fixture
@@ -63,6 +65,9 @@ class Relay:
     def answer(self, request: Any) -> dict[str, Any]:
         if request["command"] == "list":
             return {"result": "ok", "calls": ["c1", "c5"]}
+        if request["command"] == "statistics":
+            total = {"relayedpackets_kernel": self.packets, "relayedpackets_user": 3}
+            return {"result": "ok", "statistics": {"totalstatistics": total}}
         if request["call-id"] != "c1":
             return {"result": "error", "error-reason": "Unknown call-id"}
         self.packets += 100
@@ -95,6 +100,8 @@ def test_relay_is_looked_at_twice(run: Callable[..., Outcome]) -> None:
     assert [session["call_id"] for session in found["sessions"]] == ["c1"]
     stream = found["sessions"][0]["streams"][0]
     assert (stream["packets_before"], stream["packets"]) == (100, 200)
+    assert stream["in_kernel"] is None
+    assert found["forwarded"] == {"kernel_before": 0, "user_before": 3, "kernel": 200, "user": 3}
 
 
 def test_relay_is_looked_at_once(run: Callable[..., Outcome]) -> None:
@@ -106,9 +113,35 @@ def test_relay_is_looked_at_once(run: Callable[..., Outcome]) -> None:
 
 
 def test_new_stream_counts_from_nothing() -> None:
-    stream = ng.Stream("a", "198.18.0.11:30000", "", 5, 0)
-    found = rtpengine_info.compared({}, {"c1": ng.Session("c1", (stream,))})
+    found = rtpengine_info.compared({}, {"c1": ng.Session("c1", (STREAM,))}, None)
     assert found[0]["streams"][0]["packets_before"] == 0
+
+
+@pytest.mark.parametrize(
+    ("later", "ports", "in_kernel"),
+    [
+        ({"last_kernel_packet": 72}, {STREAM.local}, True),
+        ({"last_kernel_packet": 72, "kernelized": False}, {STREAM.local}, False),
+        ({"last_kernel_packet": 72}, {"198.18.0.11:30002"}, False),
+        # Its counter grows all the same: kernel and user space share it.
+        ({"packets": 99}, {STREAM.local}, False),
+    ],
+)
+def test_a_stream_is_in_the_kernel_that_forwards_it_now(
+    later: dict[str, Any], ports: set[str], in_kernel: bool
+) -> None:
+    before = {"c1": ng.Session("c1", (STREAM,))}
+    after = {"c1": ng.Session("c1", (dataclasses.replace(STREAM, **later),))}
+    found = rtpengine_info.compared(before, after, ports)
+    assert found[0]["streams"][0]["in_kernel"] is in_kernel
+
+
+def test_a_relay_without_its_table_is_an_error(run: Callable[..., Outcome]) -> None:
+    relay = Relay()
+    code, found = run(rtpengine_info.main, port=relay.port, table=999)
+    relay.close()
+    assert code == 1
+    assert found["msg"].startswith("table 999 of RTPEngine's kernel module cannot be read: ")
 
 
 def test_silent_relay_is_named(run: Callable[..., Outcome]) -> None:
