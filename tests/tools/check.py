@@ -67,7 +67,7 @@ STEPS = [
          " python -m galaxy_importer.main ringmain-voip-*.tar.gz", COPY,
          never="WARNING|ERROR|Traceback"),  # its exit code alone does not say everything
     Step("unit", "pytest --tb=short tests/unit"),
-    Step("mypy", f"mypy {LINK}/plugins roles tests molecule"),
+    Step("mypy", f"mypy {LINK}/plugins roles tests molecule benchmarks"),
     Step("syntax", "ansible-playbook --syntax-check -i inventories/small playbooks/*.yml"),
     Step("antsibull-docs", "antsibull-docs lint-collection-docs --plugin-docs .", COPY),
     Step("antsibull-changelog", "antsibull-changelog lint"),

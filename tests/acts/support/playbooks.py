@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -84,3 +86,26 @@ def excerpt(roles: Sequence[str], folder: Path) -> Path:
     path = folder / f"{'-'.join(roles)}.yml"
     path.write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
     return path
+
+
+def plan(folder: Path, **inputs: Any) -> dict[str, Any]:
+    """The plan that site.yml makes when some of the cluster's inputs are different."""
+    first = yaml.safe_load(SITE.read_text(encoding="utf-8"))[0]
+    found = folder / "plan.json"
+    copy = {
+        "ansible.builtin.copy": {
+            "content": "{{ ringmain_plan | to_json }}",
+            "dest": str(found),
+            "mode": "0600",
+        },
+        "delegate_to": "localhost",
+        "become": False,
+        "run_once": True,
+    }
+    path = folder / "plan.yml"
+    path.write_text(yaml.safe_dump([{**first, "tasks": [*first["tasks"], copy]}]), encoding="utf-8")
+    outcome = play(path, "-e", json.dumps(inputs))
+    assert outcome.code == 0, outcome.output
+    made = json.loads(found.read_text(encoding="utf-8"))
+    assert isinstance(made, dict)
+    return made

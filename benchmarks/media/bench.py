@@ -1,0 +1,225 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a relay's processor time is spent on, measured, and what the plan assumes.
+
+One lab server is the relay, as the role installs it; another one talks through it, from the
+outside network to the inside one and back. Processor time is what the kernel has accounted to the
+relay's service, and in a virtual machine what its whole system was busy: never how fast something
+went. From two sizes follows the model
+
+    processor seconds in a second = fixed + cost of a packet × packets in a second
+
+which must foretell a third size within 25%. Prints one JSON object; exit code 1 when it does not,
+or when packets were lost, because then nobody knows what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "acts"))
+
+from support.callers import FOLDER, HERE, Agent
+from support.lab import ROOT, Lab
+from support.playbooks import excerpt, play
+
+UTILS = "ansible_collections/ringmain/voip/plugins/module_utils"
+WITHIN = 0.25
+LOST = 0.001
+SETTLE_SECONDS = 2.0
+ROOM = {
+    "rtpengine_max_sessions": 2400,
+    "rtpengine_port_last": 39999,
+    "rtpengine_open_files": 65536,
+}
+
+# Runs on the relay's host. The cgroup counts microseconds, whatever the kernel's tick is.
+METER = """
+import json, os, time
+unit = "/sys/fs/cgroup/system.slice/rtpengine-daemon.service/cpu.stat"
+used = dict(line.split() for line in open(unit))
+jiffies = [int(word) for word in open("/proc/stat").readline().split()[1:]]
+tick = os.sysconf("SC_CLK_TCK")
+print(json.dumps({
+    "at": time.monotonic(),
+    "service": int(used["usage_usec"]) / 1e6,
+    "host": (sum(jiffies[:8]) - jiffies[3] - jiffies[4]) / tick,
+}))
+"""
+
+
+def model(small: Mapping[str, float], large: Mapping[str, float]) -> dict[str, float]:
+    """Fixed part and cost of a packet from two measurements of `busy` at `packets_per_second`.
+
+    Raises ValueError when the two are the same size.
+    """
+    span = large["packets_per_second"] - small["packets_per_second"]
+    if not span:
+        raise ValueError("two measurements of one size make no model")
+    cost = (large["busy"] - small["busy"]) / span
+    return {"fixed": large["busy"] - cost * large["packets_per_second"], "per_packet": cost}
+
+
+def foretell(found: Mapping[str, float], packets_per_second: float) -> float:
+    """Processor seconds in a second at a rate of packets."""
+    return found["fixed"] + found["per_packet"] * packets_per_second
+
+
+def machine() -> dict[str, Any]:
+    """What this was measured on."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    names = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+class Bench:
+    """A relay on one lab server, the talkers on another."""
+
+    def __init__(self, lab: Lab, relay: str, talker: str) -> None:
+        self._lab = lab
+        self._relay = relay
+        members = lab.members()
+        for path, source in (
+            ("support/rtp.py", HERE / "rtp.py"),
+            ("support/sip.py", HERE / "sip.py"),
+            (f"{UTILS}/ng.py", ROOT / "plugins" / "module_utils" / "ng.py"),
+            ("talkers.py", Path(__file__).with_name("talkers.py")),
+        ):
+            lab.put(talker, f"{FOLDER}/{path}", source.read_text(encoding="utf-8"))
+        inside = members[talker]["address"]
+        # The lab's two networks differ in the second number alone.
+        outside = inside.replace("198.19.", "198.18.", 1)
+        addresses = (members[relay]["address"], "2223", outside, inside)
+        self._talkers = Agent(lab, talker, "talkers.py", *addresses)
+
+    def _meter(self) -> dict[str, float]:
+        found = json.loads(self._lab.python(self._relay, METER))
+        assert isinstance(found, dict)
+        return found
+
+    def measure(self, sessions: int, seconds: float) -> dict[str, Any]:
+        """Have so many sessions talk, and look on for so many seconds."""
+        if sessions:
+            self._talkers.ask("grow", sessions=sessions)
+        time.sleep(SETTLE_SECONDS)
+        self._talkers.ask("mark")
+        before = self._meter()
+        time.sleep(seconds)
+        after = self._meter()
+        counted = self._talkers.ask("count")
+        span = after["at"] - before["at"]
+        return {
+            "sessions": sessions,
+            "packets_per_second": round(counted["received"] / counted["seconds"], 1),
+            "busy": round((after["service"] - before["service"]) / span, 5),
+            "host_busy": round((after["host"] - before["host"]) / span, 5),
+            "lost_share": round(counted["lost"] / max(counted["sent"], 1), 6),
+            "silent_streams": counted["silent_streams"],
+            "slowest_ms": counted["slowest_ms"],
+            "generator_busy": round(counted["generator_cpu_seconds"] / counted["seconds"], 4),
+            "generator_latest_ms": counted["generator_latest_ms"],
+            "generator_refused": counted["refused_by_kernel"],
+        }
+
+    def close(self) -> None:
+        """End the sessions."""
+        self._talkers.close()
+
+
+def install(lab: Lab, relay: str) -> None:
+    """Make a lab server a relay, as site.yml does, and nothing else; with room for any size."""
+    room = {"ringmain_limits": ROOM, "ringmain_media_forwarding": "userspace"}
+    with tempfile.TemporaryDirectory() as folder:
+        playbook = excerpt(["rtpengine"], Path(folder))
+        done = play(playbook, "--limit", relay, "-e", json.dumps(room))
+    if done.code:
+        raise SystemExit(f"{relay} has become no relay:\n{done.output}")
+    lab.shell(relay, "systemctl restart rtpengine-daemon")
+
+
+def complaints(measured: Sequence[Mapping[str, Any]], error: float) -> list[str]:
+    """Why these measurements say nothing, or against the model; empty when all is well."""
+    found = []
+    for one in measured:
+        if one["lost_share"] > LOST or one["silent_streams"]:
+            found.append(
+                f"{one['sessions']} sessions: {one['lost_share']:.2%} of the packets lost, "
+                f"{one['silent_streams']} streams silent: measure fewer sessions, or alone"
+            )
+    if abs(error) > WITHIN:
+        found.append(f"the model is {error:+.0%} off at the third size, more than {WITHIN:.0%}")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(description="Processor time of a relay in user space.")
+    parser.add_argument("--lab", default=os.environ.get("RINGMAIN_LAB_ID", "bench"))
+    parser.add_argument("--relay", default="srv1", help="lab server with a relay (srv1)")
+    parser.add_argument("--talker", default="srv2", help="lab server to talk from (srv2)")
+    parser.add_argument(
+        "--sizes", default="60,180,300", help="sessions: two for the model, a third"
+    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each size (15)")
+    parser.add_argument("--install", action="store_true", help="install the relay first")
+    options = parser.parse_args(arguments)
+    sizes = [int(size) for size in options.sizes.split(",")]
+    if len(sizes) != 3 or sizes != sorted(set(sizes)):
+        parser.error("--sizes takes three numbers, each larger than the one before")
+
+    lab = Lab(options.lab)
+    if options.install:
+        install(lab, options.relay)
+    bench = Bench(lab, options.relay, options.talker)
+    try:
+        idle = bench.measure(0, options.seconds / 3)
+        measured = [bench.measure(size, options.seconds) for size in sizes]
+    finally:
+        bench.close()
+    found = model(measured[0], measured[1])
+    foretold = foretell(found, measured[2]["packets_per_second"])
+    error = foretold / measured[2]["busy"] - 1
+    wrong = complaints(measured, error)
+    print(
+        json.dumps(
+            {
+                "benchmark": "media",
+                "forwarding": "user space",
+                "machine": machine(),
+                "idle": idle,
+                "measured": measured,
+                "model": {
+                    "fixed_cores": round(found["fixed"], 5),
+                    "microseconds_per_packet": round(found["per_packet"] * 1e6, 3),
+                    "packets_per_second_per_core": round(1 / found["per_packet"]),
+                },
+                "third_size": {
+                    "foretold_busy": round(foretold, 5),
+                    "measured_busy": measured[2]["busy"],
+                    "error": round(error, 4),
+                },
+                "complaints": wrong,
+            },
+            indent=2,
+        )
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many calls at once from the lab's probe, each a whole one with audio."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .lab import Lab
+
+FOLDER = "/usr/local/lib/ringmain-load"
+HERE = Path(__file__).parent
+
+Leg = Mapping[str, Any]
+
+
+class Agent:
+    """A program on one of the lab's machines that takes orders, one JSON object a line."""
+
+    def __init__(self, lab: Lab, host: str, program: str, *arguments: str) -> None:
+        self._program = program
+        self._process = lab.start(
+            host, "env", f"PYTHONPATH={FOLDER}", "python3", f"{FOLDER}/{program}", *arguments
+        )
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Give an order and wait for the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            assert self._process.stderr is not None
+            error = self._process.stderr.read()[-2000:]
+            raise AssertionError(f"{self._program} is gone: {error}")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        assert "error" not in answer, f"{what}: {answer['error']}"
+        return answer
+
+    def close(self) -> None:
+        """Let it end in order."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+class Callers(Agent):
+    """Two phones of one tenant that make many calls with each other."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        probe: str,
+        proxy: str,
+        domain: str,
+        users: Sequence[str],
+        passwords: Sequence[str],
+    ) -> None:
+        for name in ("rtp.py", "sip.py"):
+            lab.put(probe, f"{FOLDER}/support/{name}", (HERE / name).read_text(encoding="utf-8"))
+        agent = (HERE / "load_agent.py").read_text(encoding="utf-8")
+        lab.put(probe, f"{FOLDER}/load_agent.py", agent)
+        super().__init__(lab, probe, "load_agent.py", proxy, "5060")
+        accounts = [
+            {"user": user, "domain": domain, "password": password}
+            for user, password in zip(users, passwords, strict=True)
+        ]
+        statuses = self.ask("open", accounts=accounts)
+        assert set(statuses.values()) == {200}, f"the phones register: {statuses}"
+
+    def calls(self, count: int, per_second: float, hold: float, wait: float = 10.0) -> list[Leg]:
+        """Begin calls at an even pace; what became of each so far. `hold` 0 is for ever."""
+        found = self.ask("calls", count=count, per_second=per_second, hold=hold, wait=wait)
+        return list(found["legs"])
+
+    def report(self) -> dict[str, Any]:
+        """All legs of both phones with what each heard since `mark`, and the generator's state."""
+        return self.ask("report")
+
+    def mark(self) -> None:
+        """Count anew what is heard."""
+        self.ask("mark")
+
+    def live(self, seconds: float) -> None:
+        """Let the calls go on."""
+        self.ask("live", seconds=seconds)
+
+    def hang_up(self) -> None:
+        """End all calls. Raises AssertionError when one is still up at either end."""
+        found = self.ask("hang_up")
+        assert found["ended"], f"these calls do not end: {found['unfinished']}"
+
+
+def answered(legs: Iterable[Leg]) -> list[Leg]:
+    """Those that were."""
+    return [leg for leg in legs if leg["status"] == 200]
+
+
+def troubles(legs: Iterable[Leg]) -> list[str]:
+    """Answered legs that hear nothing, not all, or more than one other; a line for each."""
+    found = []
+    for leg in answered(legs):
+        heard = leg["heard"]
+        if not heard or not heard["packets"]:
+            found.append(f"leg {leg['number']} of {leg['phone']} hears nothing: {dict(leg)}")
+        elif heard["lost"] or heard["longest_gap_ms"] or len(heard["speakers"]) != 1:
+            found.append(f"leg {leg['number']} of {leg['phone']}: {heard}")
+    return found
+
+
+def reasons(legs: Iterable[Leg]) -> dict[str, int]:
+    """How often each final answer was given."""
+    return dict(Counter(f"{leg['status']} {leg['reason']}" for leg in legs))
