@@ -5,13 +5,16 @@
 
 One lab server is the relay, as the role installs it; another one talks through it, from the
 outside network to the inside one and back. Processor time is what the kernel has accounted to the
-relay's service, and in a virtual machine what its whole system was busy: never how fast something
-went. From two sizes follows the model
+relay's service, never how fast something went. From two sizes follows the model
 
     processor seconds in a second = fixed + cost of a packet × packets in a second
 
 which must foretell a third size within 25%. Prints one JSON object; exit code 1 when it does not,
 or when packets were lost, because then nobody knows what was measured.
+
+In a virtual machine (`--whole-host`) it is what the whole guest was busy beyond its idle time,
+for what a kernel forwards is no service's time. An emulated processor's seconds are its own:
+they compare two ways of forwarding on it, and say nothing about a server.
 """
 
 from __future__ import annotations
@@ -28,14 +31,19 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "acts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".cache" / "collections"))
 
+from ansible_collections.ringmain.voip.plugins.module_utils import capacity
 from support.callers import FOLDER, HERE, Agent
 from support.lab import ROOT, Lab
 from support.playbooks import excerpt, play
+from support.rtp import PACKETS_PER_SECOND
 
 UTILS = "ansible_collections/ringmain/voip/plugins/module_utils"
 WITHIN = 0.25
 LOST = 0.001
+RATE_WITHIN = 0.03
+HURRY = "renice -n -10 -p $(ls /proc/$(systemctl show -P MainPID rtpengine-daemon)/task)"
 SETTLE_SECONDS = 2.0
 ROOM = {
     "rtpengine_max_sessions": 2400,
@@ -90,8 +98,9 @@ def machine() -> dict[str, Any]:
 class Bench:
     """A relay on one lab server, the talkers on another."""
 
-    def __init__(self, lab: Lab, relay: str, talker: str) -> None:
+    def __init__(self, lab: Lab, relay: str, talker: str, meter: str) -> None:
         self._lab = lab
+        self._busy = meter
         self._relay = relay
         members = lab.members()
         for path, source in (
@@ -101,6 +110,8 @@ class Bench:
             ("talkers.py", Path(__file__).with_name("talkers.py")),
         ):
             lab.put(talker, f"{FOLDER}/{path}", source.read_text(encoding="utf-8"))
+        # Packets that wait for a busy machine are forwarded many at once, which costs less of each.
+        lab.shell(relay, HURRY)
         inside = members[talker]["address"]
         # The lab's two networks differ in the second number alone.
         outside = inside.replace("198.19.", "198.18.", 1)
@@ -126,8 +137,7 @@ class Bench:
         return {
             "sessions": sessions,
             "packets_per_second": round(counted["received"] / counted["seconds"], 1),
-            "busy": round((after["service"] - before["service"]) / span, 5),
-            "host_busy": round((after["host"] - before["host"]) / span, 5),
+            "busy": round((after[self._busy] - before[self._busy]) / span, 5),
             "lost_share": round(counted["lost"] / max(counted["sent"], 1), 6),
             "silent_streams": counted["silent_streams"],
             "slowest_ms": counted["slowest_ms"],
@@ -141,9 +151,9 @@ class Bench:
         self._talkers.close()
 
 
-def install(lab: Lab, relay: str) -> None:
+def install(lab: Lab, relay: str, forwarding: str) -> None:
     """Make a lab server a relay, as site.yml does, and nothing else; with room for any size."""
-    room = {"ringmain_limits": ROOM, "ringmain_media_forwarding": "userspace"}
+    room = {"ringmain_limits": ROOM, "ringmain_media_forwarding": forwarding}
     with tempfile.TemporaryDirectory() as folder:
         playbook = excerpt(["rtpengine"], Path(folder))
         done = play(playbook, "--limit", relay, "-e", json.dumps(room))
@@ -161,6 +171,12 @@ def complaints(measured: Sequence[Mapping[str, Any]], error: float) -> list[str]
                 f"{one['sessions']} sessions: {one['lost_share']:.2%} of the packets lost, "
                 f"{one['silent_streams']} streams silent: measure fewer sessions, or alone"
             )
+        wanted = one["sessions"] * 2 * PACKETS_PER_SECOND
+        if abs(one["packets_per_second"] / wanted - 1) > RATE_WITHIN:
+            found.append(
+                f"{one['sessions']} sessions: {one['packets_per_second']:.0f} packets a second "
+                f"instead of {wanted}: the machine has no time for the talkers, measure alone"
+            )
     if abs(error) > WITHIN:
         found.append(f"the model is {error:+.0%} off at the third size, more than {WITHIN:.0%}")
     return found
@@ -168,7 +184,7 @@ def complaints(measured: Sequence[Mapping[str, Any]], error: float) -> list[str]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print what was found."""
-    parser = argparse.ArgumentParser(description="Processor time of a relay in user space.")
+    parser = argparse.ArgumentParser(description="Processor time that a relay's work takes.")
     parser.add_argument("--lab", default=os.environ.get("RINGMAIN_LAB_ID", "bench"))
     parser.add_argument("--relay", default="srv1", help="lab server with a relay (srv1)")
     parser.add_argument("--talker", default="srv2", help="lab server to talk from (srv2)")
@@ -176,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--sizes", default="60,180,300", help="sessions: two for the model, a third"
     )
     parser.add_argument("--seconds", type=float, default=15.0, help="for each size (15)")
+    parser.add_argument("--forwarding", default="userspace", choices=("userspace", "kernel"))
+    parser.add_argument("--whole-host", action="store_true", help="the relay is a virtual machine")
     parser.add_argument("--install", action="store_true", help="install the relay first")
     options = parser.parse_args(arguments)
     sizes = [int(size) for size in options.sizes.split(",")]
@@ -184,22 +202,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     lab = Lab(options.lab)
     if options.install:
-        install(lab, options.relay)
-    bench = Bench(lab, options.relay, options.talker)
+        install(lab, options.relay, options.forwarding)
+    meter = "host" if options.whole_host else "service"
+    bench = Bench(lab, options.relay, options.talker, meter)
     try:
         idle = bench.measure(0, options.seconds / 3)
         measured = [bench.measure(size, options.seconds) for size in sizes]
     finally:
         bench.close()
+    if options.whole_host:
+        for one in measured:
+            one["busy"] -= idle["busy"]
     found = model(measured[0], measured[1])
     foretold = foretell(found, measured[2]["packets_per_second"])
     error = foretold / measured[2]["busy"] - 1
     wrong = complaints(measured, error)
+    # A session is two streams that the relay receives.
+    sessions_per_core = 1 / (found["per_packet"] * 2 * PACKETS_PER_SECOND)
+    planned = capacity.RELAY_SESSIONS_PER_CORE[options.forwarding]
     print(
         json.dumps(
             {
                 "benchmark": "media",
-                "forwarding": "user space",
+                "forwarding": options.forwarding,
+                "measure": "guest busy beyond idle, emulated" if options.whole_host else "service",
                 "machine": machine(),
                 "idle": idle,
                 "measured": measured,
@@ -207,6 +233,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "fixed_cores": round(found["fixed"], 5),
                     "microseconds_per_packet": round(found["per_packet"] * 1e6, 3),
                     "packets_per_second_per_core": round(1 / found["per_packet"]),
+                },
+                "plan": {
+                    "sessions_per_core": planned,
+                    "measured_sessions_per_core": round(sessions_per_core),
+                    "ratio": round(sessions_per_core / planned, 2),
                 },
                 "third_size": {
                     "foretold_busy": round(foretold, 5),

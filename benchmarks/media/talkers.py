@@ -11,12 +11,15 @@ the one who calls is outside, the one who is called inside.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
 
 from ansible_collections.ringmain.voip.plugins.module_utils import ng
 from support import rtp, sip
+
+PRIORITY = -10
 
 
 class Talkers:
@@ -103,6 +106,8 @@ class Talkers:
 def main() -> None:
     """Serve until the input ends. Arguments: relay, its control port, own outside, own inside."""
     relay, port, outside, inside = sys.argv[1:]
+    # Who is to talk at an even pace waits for nobody.
+    os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     talkers = Talkers(relay, int(port), outside, inside)
     try:
         for line in sys.stdin:

@@ -226,9 +226,9 @@ def pbx_limits(cluster: Cluster, calls: int) -> Iterator[None]:
         cluster.wait_until_whole(60.0)
 
     kept = f"{ASTERISK_CONF}.act"
-    smaller = f"sed -i -e '/^maxcalls/d' -e '$a maxcalls = {calls}' {ASTERISK_CONF}"
+    other = f"sed -i /^maxcalls/d {ASTERISK_CONF} && echo 'maxcalls = {calls}' >> {ASTERISK_CONF}"
     try:
-        restart(f"cp -p {ASTERISK_CONF} {kept} && {smaller}")
+        restart(f"cp -p {ASTERISK_CONF} {kept} && {other}")
         yield
     finally:
         restart(f"mv {kept} {ASTERISK_CONF}")

@@ -167,10 +167,10 @@ def test_relay_and_journal_are_read(report: Any) -> None:
     }
 
 
-def measured(sessions: int, busy: float, lost: float = 0.0) -> dict[str, Any]:
+def measured(sessions: int, busy: float, lost: float = 0.0, pace: float = 100.0) -> dict[str, Any]:
     return {
         "sessions": sessions,
-        "packets_per_second": sessions * 100.0,
+        "packets_per_second": sessions * pace,
         "busy": busy,
         "lost_share": lost,
         "silent_streams": 0,
@@ -196,3 +196,9 @@ def test_lost_packets_and_a_wrong_model_are_complained_of(bench: Any) -> None:
     lost, wrong = bench.complaints([measured(10, 0.1, 0.01)], -0.3)
     assert "10 sessions: 1.00% of the packets lost" in lost
     assert "-30% off" in wrong
+
+
+def test_talkers_that_do_not_keep_up_are_complained_of(bench: Any) -> None:
+    """Packets that come late and at once cost less: that would flatter the relay."""
+    (slow,) = bench.complaints([measured(10, 0.1, pace=90.0)], 0.0)
+    assert "10 sessions: 900 packets a second instead of 1000" in slow

@@ -95,7 +95,8 @@ class Callers(Agent):
     def hang_up(self) -> None:
         """End all calls. Raises AssertionError when one is still up at either end."""
         found = self.ask("hang_up")
-        assert found["ended"], f"these calls do not end: {found['unfinished']}"
+        unfinished = found["unfinished"]
+        assert found["ended"], f"{len(unfinished)} legs do not end, among them {unfinished[:3]}"
 
 
 def answered(legs: Iterable[Leg]) -> list[Leg]:

@@ -503,7 +503,7 @@ class Agent:
                 (leg.ended_by or not leg.answered_at) and not leg.waiting for leg in self.legs
             )
 
-        ended = self.run(5.0, quiet)
+        ended = self.run(10.0, quiet)
         unfinished = [leg.as_dict() for leg in self.legs if leg.waiting or not leg.ended_by]
         for phone in self.phones:
             for leg in phone.legs.values():
