@@ -58,7 +58,7 @@ one pool for each local address, whatever logical interfaces share it."""
 SIDES = 2
 PBX_PORTS_PER_CALL = 4
 """Two channels, each with RTP and RTCP, for the whole call: Asterisk keeps them open when direct
-media has taken it out of the audio's way."""
+media has taken it out of the audio's way (4 sockets counted during such a call)."""
 
 RELAY_SESSIONS_PER_CORE = {"userspace": 400, "kernel": 1000}
 """User space: 3,000 to 4,000 sessions cost 6.5 of 8 cores (rtpengine#128). Kernel: the same
@@ -67,6 +67,7 @@ PBX_CALLS_PER_CORE = 400
 """Audio through Asterisk: 1,600 calls on a quad-core Xeon of 2014."""
 PBX_SETUP_CORE_SECONDS = 0.02
 EDGE_MESSAGE_CORE_SECONDS = 0.0004
+"""9 ms of one core for a call of 24 messages (30 calls through the lab's edge)."""
 DATABASE_CALL_CORE_SECONDS = 0.005
 IDLE_CORES = {"edge": 0.1, "media": 0.05, "pbx": 0.1, "database": 0.15, "storage": 0.1}
 
@@ -108,31 +109,50 @@ EPHEMERAL_DEFAULT = (32768, 60999)
 FIRST_PORT = 1024
 
 KB, MB = 1024, 1024 * 1024
-KAMAILIO_BASE_MB = 32
-KAMAILIO_CONTACT_BYTES = 4 * KB
-KAMAILIO_ROW_BYTES = KB
-KAMAILIO_TRANSACTION_BYTES = 16 * KB
+# Measured on Kamailio 6.0 of Debian 13 with this collection's configuration (core.shmmem before and
+# after 1,500 to 3,000 of each), and rounded up.
+KAMAILIO_BASE_MB = 16
+"""5.5 MB after the start."""
+KAMAILIO_CONTACT_BYTES = 2 * KB
+"""A location: 1.6 KB."""
+KAMAILIO_ROW_BYTES = KB // 2
+"""An entry of a hash table loaded from the database: 250 bytes."""
 KAMAILIO_PAIR_BYTES = KB
-KAMAILIO_TCP_BYTES = 18 * KB
-KAMAILIO_PROCESS_MB = 6
-KAMAILIO_OTHER_PROCESSES = 14
+"""An entry that leads from one dialog of a call to the other: 480 bytes."""
+KAMAILIO_REPLICA_BYTES = 8 * KB
+"""One message to one other edge, until its transaction ends: 6 KB."""
+KAMAILIO_TCP_BYTES = 20 * KB
+"""A TCP connection with its read buffer of 16 KB: 19 KB."""
+KAMAILIO_PROCESS_MB = 4
+"""Private memory of a process: 0.5 MB after the start, 3 MB of its pool in use."""
+KAMAILIO_OTHER_PROCESSES = 11
+"""27 processes with 4 children, which are 4 for each of three UDP sockets and for TCP."""
+KAMAILIO_TRANSACTION_BYTES = 16 * KB
 TRANSACTION_SECONDS_PER_CALL = 2 * 25 + 6 * 5
 """Two INVITEs that ring for 20 s and are kept 5 s more, and six short transactions of 5 s."""
+REPLICAS_AT_ONCE = 25000
+"""An edge that comes back gets 100 locations each 20 ms (dmq_usrloc), each kept for 5 s."""
 
 OS_MB = 384
 EDGE_BASE_MB = 96
 HAPROXY_BASE_MB = 32
 MEDIA_BASE_MB = 64
+"""40 MB after the start."""
 MEDIA_SESSION_KB = 128
-PBX_BASE_MB = 192
+"""56 KB of private memory for each session of rtpengine 12.5 before any packet."""
+PBX_BASE_MB = 128
+"""61 MB after the start."""
 PBX_CALL_KB = 1024
+"""Two channels with their threads, bridge and buffers: an upper bound, not measured."""
 DATABASE_BASE_MB = 256
+"""170 MB after the start with a buffer pool of 128."""
 DATABASE_CONNECTION_MB = 1
 STORAGE_MB = 256
 SOCKET_BYTES = 2 * KB
 
 RELAY_FILES_PER_SESSION = SIDES * PORTS_PER_SIDE
 PBX_FILES_PER_CALL = 10
+"""18 open files without a call, 28 with one bridged call."""
 RECORD_CONNECTIONS = 4
 """Connections of Asterisk's pool for call records (res_odbc.conf)."""
 AGENT_CONNECTIONS = 4
@@ -170,6 +190,75 @@ class Host:
     memory_mb: int
     functions: tuple[str, ...]
     addresses: int = 2
+
+
+PORTS = {
+    "pbx_rtp_first": 10000,
+    "pbx_rtp_last": 19999,
+    "relay_rtp_first": 30000,
+    "relay_rtp_last": 39999,
+}
+"""The ranges, where nothing else is said; the same as in the table of role C(ringmain)."""
+
+
+def single(
+    calls: int,
+    functions: Sequence[str] = TIERS,
+    *,
+    addresses: int = 2,
+    cores: int = 4,
+    ports: Mapping[str, int] | None = None,
+    cps: float | None = None,
+    **more: t.Any,
+) -> tuple[Load, Host]:
+    """One host of each function that carries all calls, for whoever sizes one server.
+
+    Without C(cps), calls come as often as it takes to have C(calls) at once. Raises ValueError.
+    """
+    unknown = [function for function in functions if function not in IDLE_CORES]
+    if unknown or not functions:
+        raise ValueError(f"functions has {unknown}: choose of {', '.join(IDLE_CORES)}")
+    if calls < 1 or addresses not in (1, 2):
+        raise ValueError("calls must be 1 or more, and addresses 1 or 2")
+    load = Load(
+        calls=calls,
+        cps=1,
+        registrations=int(more.pop("registrations", 0)),
+        nodes=dict.fromkeys(functions, 1),
+        ports={**PORTS, **(ports or {})},
+        spare=0,
+        **more,
+    )
+    pace = calls / load.hold_seconds if cps is None else cps
+    host = Host(cores, 0, tuple(functions), addresses)
+    return dataclasses.replace(load, cps=pace), host
+
+
+def rtp_range(
+    calls: int, daemon: str = "rtpengine", first: int | None = None, addresses: int = 2
+) -> dict[str, int]:
+    """C(first), C(last) and C(ports) that calls need on each address, without any reserve.
+
+    Raises ValueError when no range holds them, and says how many servers would.
+    """
+    starts = {"rtpengine": PORTS["relay_rtp_first"], "asterisk": PORTS["pbx_rtp_first"]}
+    if daemon not in starts:
+        raise ValueError(f"daemon {daemon!r}: choose of {', '.join(starts)}")
+    if calls < 1 or addresses not in (1, 2):
+        raise ValueError("calls must be 1 or more, and addresses 1 or 2")
+    start = starts[daemon] if first is None else first
+    start += start % 2  # RTP has the even port
+    each = PBX_PORTS_PER_CALL
+    if daemon == "rtpengine":
+        each = SESSIONS_PER_CALL * ports_per_session(addresses)
+    if start + calls * each - 1 > 65535:
+        fits = (65536 - start) // each
+        raise ValueError(
+            f"{calls} calls take {calls * each} ports on each address, and from {start} there are "
+            f"{65536 - start}, for {fits} calls: use "
+            + (f"{math.ceil(calls / fits)} servers" if fits > 0 else "a lower first port")
+        )
+    return {"first": start, "last": start + calls * each - 1, "ports": calls * each}
 
 
 # --- small arithmetic ---------------------------------------------------------
@@ -326,10 +415,13 @@ def shared_memory_mb(load: Load) -> float:
     """Kamailio's shared memory with all phones registered and all calls up."""
     rows = 2 * load.registrations * KAMAILIO_ROW_BYTES
     locations = load.registrations * KAMAILIO_CONTACT_BYTES
+    others = max(0, load.nodes.get("edge", 1) - 1)
+    replicas = min(load.registrations, REPLICAS_AT_ONCE) * KAMAILIO_REPLICA_BYTES * others
     transactions = burst(load.cps) * TRANSACTION_SECONDS_PER_CALL * KAMAILIO_TRANSACTION_BYTES
     pairs = 2 * load.calls * KAMAILIO_PAIR_BYTES
     connections = load.registrations * KAMAILIO_TCP_BYTES
-    return KAMAILIO_BASE_MB + (rows + locations + transactions + pairs + connections) / MB
+    parts = (rows, locations, replicas, transactions, pairs, connections)
+    return KAMAILIO_BASE_MB + sum(parts) / MB
 
 
 def needs(load: Load, host: Host) -> dict[str, float]:
@@ -391,7 +483,7 @@ def limits(load: Load, host: Host) -> dict[str, t.Any]:
             "rtpengine_max_sessions": int(need["rtpengine_max_sessions"]),
             "rtpengine_port_first": first,
             "rtpengine_port_last": _last_port(load, "relay_rtp", int(ports)),
-            "rtpengine_threads": max(2, host.cores),
+            "rtpengine_threads": max(4, host.cores),
             "rtpengine_open_files": round_up(HEADROOM * need["rtpengine_open_files"], 1024),
         }
     if "pbx" in functions:
@@ -723,6 +815,29 @@ def make_plan(
     return plan
 
 
+def plan_of(hosts: Mapping[str, Mapping[str, t.Any]], **options: t.Any) -> Plan:
+    """The plan of hosts given as plain dictionaries and of Load's fields, C(nodes) left out."""
+    declared = {
+        name: Host(
+            int(host["cores"]),
+            int(host["memory_mb"]),
+            tuple(host["functions"]),
+            int(host.get("addresses", 2)),
+        )
+        for name, host in hosts.items()
+    }
+    members = {
+        function: [name for name, host in declared.items() if function in host.functions]
+        for function in IDLE_CORES
+    }
+    options["codecs"] = tuple(options.get("codecs", ("PCMA", "PCMU")))
+    options["ports"] = {**PORTS, **options.get("ports", {})}
+    load = Load(nodes={f: len(names) for f, names in members.items() if names}, **options)
+    plan = make_plan(load, declared, members)
+    plan.errors[:0] = node_errors(members, load.spare)
+    return plan
+
+
 def _frozen(value: t.Any) -> t.Any:
     if isinstance(value, Mapping):
         return tuple(sorted((key, _frozen(inner)) for key, inner in value.items()))
@@ -918,26 +1033,26 @@ FIGURES: dict[str, Figure] = {
         "calls come at random (Poisson)",
     ),
     "kamailio_children": Figure(
-        "processes for each UDP socket, and for TCP",
-        "twice the messages per second × 1 ms plus calls per second × 10 relay commands × 2 ms; "
-        "at least 4",
+        "processes",
+        "for each UDP socket, and for TCP: twice the messages per second × 1 ms plus calls per "
+        "second × 10 relay commands × 2 ms; at least 4",
         "half busy on average; a command waits for the relay's answer (rtpengine module)",
     ),
     "kamailio_shared_memory": Figure(
         "MB",
-        "32 MB, and for each registration 4 KB of location, two rows of 1 KB and 18 KB of TCP "
-        "connection, for each call per second 80 transaction-seconds × 16 KB, for each call a "
-        "pair of 1 KB entries; a quarter more",
-        "what usrloc, htable, tm and the TCP core keep there",
+        "16 MB; for each registration 2 KB of location, two rows of 0.5 KB, 20 KB of TCP "
+        "connection and (25,000 at most) 8 KB for a message to each other edge; for each call per "
+        "second 80 transaction-seconds × 16 KB; for each call two entries of 1 KB; a quarter more",
+        "measured with core.shmmem; transactions: 20 s of ringing and 5 s of memory (tm)",
     ),
     "kamailio_private_memory": Figure(
-        "MB for each process",
-        "16 MB and 64 bytes for each TCP connection",
+        "MB",
+        "for each process: 16 MB and 64 bytes for each TCP connection",
         "configuration and message buffers; the TCP main process keeps a table of connections",
     ),
     "kamailio_receive_buffer": Figure(
-        "bytes for each UDP socket",
-        "messages per second × 1 s × 4352 bytes; at least 256 KB",
+        "bytes",
+        "for each UDP socket: messages per second × 1 s × 4352 bytes; at least 256 KB",
         "what comes while all processes wait for a relay that died; struct sk_buff counts too",
     ),
     "kamailio_tcp_connections": Figure(
@@ -949,8 +1064,8 @@ FIGURES: dict[str, Figure] = {
         "files", "TCP connections and 1024", "one file for each connection, in the TCP main process"
     ),
     "kamailio_flood_requests_per_second": Figure(
-        "requests/s from one address",
-        "calls per second × 6 requests and a quarter more; at least 500",
+        "requests/s",
+        "from one address: calls per second × 6 requests and a quarter more; at least 500",
         "one trunk may bring all calls",
     ),
     # media
@@ -969,7 +1084,7 @@ FIGURES: dict[str, Figure] = {
         "rtpengine 12.5 daemon/media_socket.c: RTP and RTCP for each side, from one pool for each "
         "local address",
     ),
-    "rtpengine_threads": Figure("threads", "one for each core, at least 2", "rtpengine's own rule"),
+    "rtpengine_threads": Figure("threads", "one for each core, at least 4", "rtpengine's own rule"),
     "rtpengine_open_files": Figure(
         "files",
         "sessions × 4 sockets and 512; a quarter more",
@@ -988,7 +1103,7 @@ FIGURES: dict[str, Figure] = {
         "two channels, RTP and RTCP each, held for the whole call also with direct media",
     ),
     "asterisk_open_files": Figure(
-        "files", "calls × 10 and 512; a quarter more", "at least 8 for each bridged call"
+        "files", "calls × 10 and 512; a quarter more", "10 counted for each bridged call"
     ),
     "asterisk_database_connections": Figure(
         "connections",
@@ -1077,13 +1192,13 @@ FIGURES: dict[str, Figure] = {
         "connections", "the larger of 4096 and galera_max_connections", "all pools may come at once"
     ),
     "net.ipv4.udp_mem": Figure(
-        "pages: low, pressure, high",
-        "twice the audio of 0.25 s (2304 bytes a packet) and signalling of 1 s (4352 bytes a "
+        "pages",
+        "high: twice the audio of 0.25 s (2304 bytes a packet) and signalling of 1 s (4352 bytes a "
         "message); at least 16384 pages; low is half of it, pressure three quarters",
         "a ceiling for all UDP sockets together",
     ),
     "net.ipv4.ip_local_port_range": Figure(
-        "ports: first, last",
+        "ports",
         "32768 to 60999 where 4096 of it are not reserved, or else the widest gap in the table",
         "the kernel's default",
     ),
