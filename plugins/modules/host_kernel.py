@@ -121,6 +121,7 @@ from ansible_collections.ringmain.voip.plugins.module_utils import host_kernel
 from ansible_collections.ringmain.voip.plugins.module_utils.config_tree import replace_file
 
 PROC_SYS = Path("/proc/sys")
+CONFIGURATION = Path("/etc")
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
 
@@ -177,7 +178,11 @@ class Host:
         for name in names:
             if Path("/sys/module", name.replace("-", "_")).is_dir():
                 continue
-            command = ["modprobe", "--dry-run", "--verbose", name]
+            modprobe = self.module.get_bin_path("modprobe")
+            if not modprobe:
+                failures[name] = "modprobe is missing: install kmod"
+                continue
+            command = [modprobe, "--dry-run", "--verbose", name]
             code, out, err = self.module.run_command(command)
             if code:
                 failures[name] = (err or out).strip()
@@ -200,8 +205,9 @@ class Host:
                 failures[name] = (err or out).strip()
         return failures
 
-    def keep(self, path: str, text: str) -> None:
-        """Have a file say this."""
+    def keep(self, directory: str, text: str) -> None:
+        """Have our file in a directory of C(/etc) say this."""
+        path = str(CONFIGURATION / directory / f"{self.module.params['file']}.conf")
         try:
             found = Path(path).read_text(encoding="utf-8")
             mode = os.stat(path).st_mode & 0o7777
@@ -214,7 +220,7 @@ class Host:
             {"before_header": path, "after_header": path, "before": found, "after": text}
         )
         if not self.module.check_mode:
-            replace_file(path, text.encode("utf-8"), 0o644, 0, 0)
+            replace_file(path, text.encode("utf-8"), 0o644, None, None)
 
     def set(self, differences: list[host_kernel.Difference]) -> list[host_kernel.Difference]:
         """Set keys unless in check mode; those that the kernel did not take, with the reason."""
@@ -275,12 +281,10 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     if refused:
         module.fail_json(msg=host_kernel.sysctl_problem(params["name"], refused))
 
-    name = params["file"]
-    allowed = params["unsettable_allowed"]
     options = {str(key): str(value) for key, value in params["module_options"].items()}
-    host.keep(f"/etc/modules-load.d/{name}.conf", host_kernel.modules_file(params["modules"]))
-    host.keep(f"/etc/modprobe.d/{name}.conf", host_kernel.options_file(options))
-    host.keep(f"/etc/sysctl.d/{name}.conf", host_kernel.sysctl_file(wanted, allowed))
+    host.keep("modules-load.d", host_kernel.modules_file(params["modules"]))
+    host.keep("modprobe.d", host_kernel.options_file(options))
+    host.keep("sysctl.d", host_kernel.sysctl_file(wanted, params["unsettable_allowed"]))
     return {
         "changed": host.changed,
         "set": [each.key for each in settable],
