@@ -166,8 +166,17 @@ def wanted_packages(release: str, kernels: Sequence[str]) -> list[str]:
     return sorted({MODULE_PACKAGE, f"linux-headers-{kind}", *own})
 
 
+def _is_supported(host: Host) -> bool:
+    """Whether headers for kernels of this kind can be had at all."""
+    kind = flavour(host.release)
+    meta = f"linux-headers-{kind}"
+    return kind is not None and (meta in host.packages or meta in host.available)
+
+
 def missing_packages(host: Host) -> list[str]:
     """The packages to install: those that are wanted, not there, and can be had."""
+    if not _is_supported(host):
+        return []
     wanted = wanted_packages(host.release, [kernel.release for kernel in host.kernels])
     return [name for name in wanted if name not in host.packages and name in host.available]
 
@@ -179,7 +188,8 @@ def problems(host: Host, after_install: bool) -> list[str]:
         after_install: the packages that could be had are there: what they bring must be, too.
     """
     kind = flavour(host.release)
-    if kind is None:
+    meta = f"linux-headers-{kind}"
+    if not _is_supported(host):
         return [
             f"it runs the kernel {host.release}, which is none of Debian's, so nothing can build "
             f"the module {MODULE} for it: boot one of Debian's kernels (apt-get install "
@@ -209,7 +219,7 @@ def problems(host: Host, after_install: bool) -> list[str]:
             )
     if not after_install:
         return found
-    for name in (DAEMON_PACKAGE, MODULE_PACKAGE, f"linux-headers-{kind}"):
+    for name in (DAEMON_PACKAGE, MODULE_PACKAGE, meta):
         if name not in host.packages:
             found.append(f"the package {name} is not installed: apt-get install {name}")
     daemon, module = (host.packages.get(name) for name in (DAEMON_PACKAGE, MODULE_PACKAGE))

@@ -129,7 +129,8 @@ def installed(module: AnsibleModule, patterns: list[str]) -> dict[str, str]:
 
 def available(module: AnsibleModule, names: list[str]) -> frozenset[str]:
     """Which of these packages some archive has."""
-    _status, listed, _errors = module.run_command(["apt-cache", "madison", *names], check_rc=True)
+    # A name that no archive has is no error here.
+    _status, listed, _errors = module.run_command(["apt-cache", "madison", *names])
     return frozenset(line.partition("|")[0].strip() for line in listed.splitlines())
 
 

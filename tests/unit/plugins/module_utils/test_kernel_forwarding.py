@@ -150,12 +150,13 @@ def test_an_empty_host_gets_headers_of_this_kernel_the_next_and_all_later_ones()
     assert problems(empty, after_install=False) == []
 
 
-def test_the_kernel_of_somebody_else() -> None:
-    """Nothing can be installed for it."""
-    foreign = replace(GOOD, release="6.18.44", kernels=(Kernel("6.18.44", False, ""),))
-    assert wanted_packages("6.18.44", ["6.18.44"]) == []
-    assert problems(foreign, after_install=False) == [
-        "it runs the kernel 6.18.44, which is none of Debian's, so nothing can build the module "
+@pytest.mark.parametrize("release", ["6.18.44", "6.8.12-4-pve"])
+def test_the_kernel_of_somebody_else(release: str) -> None:
+    """Nothing can be installed for it, whether or not its release looks like one of Debian's."""
+    foreign = replace(GOOD, release=release, kernels=(Kernel(release, False, ""),))
+    assert missing_packages(replace(foreign, packages={})) == []
+    assert problems(foreign, after_install=True) == [
+        f"it runs the kernel {release}, which is none of Debian's, so nothing can build the module "
         "xt_RTPENGINE for it: boot one of Debian's kernels (apt-get install linux-image-amd64, "
         "then reboot), or forward in user space"
     ]
