@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.plugins.loader import init_plugin_loader
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -23,6 +24,9 @@ from support.booth import Booth
 from support.cluster import Addresses, Cluster
 from support.lab import Lab
 from support.playbooks import INVENTORY
+
+# The collection's own modules under their full names, before any act imports them.
+init_plugin_loader([str(Path(__file__).resolve().parents[2] / ".cache" / "collections")])
 
 SERVERS = ("srv1", "srv2", "srv3")
 PROBE = "probe1"

@@ -15,6 +15,7 @@ from support.cluster import Cluster
 
 SERVER = "srv3"
 DROP_IN = "/etc/sysctl.d/zz-ringmain.conf"
+TASK = "ringmain.voip.host : Load kernel modules and set sysctls"
 # One key of each kind that a lab's server may set itself.
 OWN_KEYS = ("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports")
 PACKAGES = ("haproxy", "kamailio", "keepalived", "mariadb-server", "rtpengine-daemon")
@@ -46,13 +47,13 @@ def test_sysctl_set_by_hand_is_set_back(cluster: Cluster, host_play: Path) -> No
     file = cluster.lab.shell(SERVER, f"cat {DROP_IN}")
     cluster.lab.shell(
         SERVER,
-        "sysctl -q -w net.ipv4.ip_local_port_range='32768 60999' net.ipv4.ip_local_reserved_ports="
-        f" && echo net.ipv4.ip_local_port_range = 32768 60999 >> {DROP_IN}",
+        "sysctl -q -w net.ipv4.ip_local_port_range='33000 60999' net.ipv4.ip_local_reserved_ports="
+        f" && echo net.ipv4.ip_local_port_range = 33000 60999 >> {DROP_IN}",
     )
     assert running(cluster) != before
     run = playbooks.play(host_play, "--limit", SERVER)
     assert run.code == 0, run.output
-    assert run.changes() == [f"host : Load kernel modules and set sysctls: [{SERVER}]"]
+    assert run.changes() == [f"{TASK}: [{SERVER}]"]
     assert running(cluster) == before
     assert cluster.lab.shell(SERVER, f"cat {DROP_IN}") == file
 
