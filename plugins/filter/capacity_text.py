@@ -16,7 +16,7 @@ description:
 positional: _input, output
 options:
   _input:
-    description: The plan that M(ringmain.voip.plan) returns.
+    description: The plan that C(ringmain.voip.plan) returns.
     type: dict
     required: true
   output:

@@ -725,7 +725,8 @@ def needed_nodes(load: Load, function: str, host: Host) -> int:
         return not any(_shortages(other, host, (function,)))
 
     # More nodes never carry less, so the smallest number is found by halving.
-    low, high = load.spare, load.spare + 2 * load.calls + 1
+    # Nodes with one session and one new call a second each would do.
+    low, high = load.spare, load.spare + 2 * load.calls + burst(load.cps) + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if carries(middle) else (middle, high)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.ringmain.voip.plugins.module_utils import capacity
 from ansible_collections.ringmain.voip.plugins.module_utils.capacity import Host, Load
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -477,6 +477,10 @@ HOSTS = st.builds(
 )
 
 
+# How long an example takes says nothing on a busy machine.
+patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def numbers(found: dict[str, Any]) -> dict[str, list[int]]:
     """Every number of every limit, but for the table's own ports."""
     fixed = ("net.ipv4.ip_local_reserved_ports", "net.ipv4.ip_local_port_range")
@@ -484,6 +488,7 @@ def numbers(found: dict[str, Any]) -> dict[str, list[int]]:
     return {k: [int(n) for n in str(v).split()] for k, v in flat.items() if k not in fixed}
 
 
+@patiently
 @given(LOADS, HOSTS, CALLS)
 def test_more_calls_never_yield_a_smaller_limit(load: Load, host: Host, more: int) -> None:
     smaller, larger = (
@@ -493,6 +498,7 @@ def test_more_calls_never_yield_a_smaller_limit(load: Load, host: Host, more: in
     assert [name for name in smaller if larger[name] < smaller[name]] == []
 
 
+@patiently
 @given(LOADS, HOSTS)
 def test_ranges_never_overlap(load: Load, host: Host) -> None:
     found = capacity.limits(load, host)
@@ -510,6 +516,7 @@ def test_ranges_never_overlap(load: Load, host: Host) -> None:
     assert [tuple(pair) for pair in found["notrack"]] == (sorted(taken) if load.untracked else [])
 
 
+@patiently
 @given(LOADS, HOSTS)
 def test_parts_never_exceed_the_host_without_an_error(load: Load, host: Host) -> None:
     members = {function: ["a"] for function in host.functions}
@@ -521,6 +528,7 @@ def test_parts_never_exceed_the_host_without_an_error(load: Load, host: Host) ->
     assert (cores > host.cores * capacity.USABLE_CORES) == ("may be busy, and the plan" in text)
 
 
+@patiently
 @given(LOADS, HOSTS)
 def test_limits_hold_what_is_needed_where_the_plan_has_no_error(load: Load, host: Host) -> None:
     members = {function: ["a"] for function in host.functions}
@@ -532,8 +540,8 @@ def test_limits_hold_what_is_needed_where_the_plan_has_no_error(load: Load, host
         assert all(tier["carries"] >= load.calls for tier in made.tiers.values())
 
 
+@patiently
 @given(LOADS, HOSTS)
-@settings(max_examples=30)
 def test_the_nodes_that_are_needed_do_carry_it_and_one_less_does_not(
     load: Load, host: Host
 ) -> None:
