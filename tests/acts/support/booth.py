@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,10 +106,13 @@ class Booth:
         return [self.call(timeout) for _number in range(count)]
 
     @contextmanager
-    def conversation(self) -> Iterator[dict[str, dict[str, Any]]]:
+    def conversation(
+        self, hang_up: Sequence[str] = (CALLER,)
+    ) -> Iterator[dict[str, dict[str, Any]]]:
         """A call that both hold until the block ends; then what each heard of the other's tone.
 
-        The phones hang up themselves, each its own leg; an earlier end raises AssertionError.
+        ``hang_up`` names the phones that hang up: both, where no PBX is left to end the other leg.
+        An earlier end raises AssertionError.
         """
         heard: dict[str, dict[str, Any]] = {}
         call = self.ask(
@@ -117,8 +120,10 @@ class Booth:
         )
         assert call["answered"], f"{call['reason']}\n{self.evidence()}"
         yield heard
-        for name, call_id in zip((self.CALLER, self.CALLEE), call["call_ids"], strict=True):
-            self.ask("hang_up", name=name, call_id=call_id)
+        legs = dict(zip((self.CALLER, self.CALLEE), call["call_ids"], strict=True))
+        for name in hang_up:
+            self.ask("hang_up", name=name, call_id=legs[name])
+        for name, call_id in legs.items():
             self.ask("ended", name=name, call_id=call_id, timeout=3.0)
         tones = {self.CALLER: self.CALLEE_TONE, self.CALLEE: self.CALLER_TONE}
         heard |= {name: self.ask("heard", name=name, tone=tone) for name, tone in tones.items()}

@@ -167,7 +167,13 @@ def test_a_new_cluster_needs_an_order_that_is_used_up(tmp_path: Path) -> None:
     thread = start(host)
     thread.join(1.5)
     assert thread.is_alive()
-    (host.run / "bootstrap-order").touch()
+    order = host.run / "bootstrap-order"
+    # One for another position counts for nothing, and is gone.
+    order.write_text("573d421e-e57b-11f1-84ac-7218251964fd:7\n")
+    thread.join(2.5)
+    assert thread.is_alive()
+    assert not order.exists()
+    order.write_text("00000000-0000-0000-0000-000000000000:-1\n")
     thread.join(5)
     assert not thread.is_alive()
     assert (host.run / "bootstrap.env").exists()

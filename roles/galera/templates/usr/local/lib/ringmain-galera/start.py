@@ -117,8 +117,8 @@ def wait_for_action(cluster: dict[str, Any], mine: galera.Member) -> galera.Acti
     while True:
         if OPERATOR_FILE.exists():
             return galera.Action("operator", "an operator ordered a new cluster")
-        order_given = read(ORDER_FILE)
-        if order_given:
+        if ORDER_FILE.exists():
+            order_given = read(ORDER_FILE)
             ORDER_FILE.unlink()
             if order_given == galera.order_text(mine):
                 return galera.Action("bootstrap", "an operator's run ordered it")
