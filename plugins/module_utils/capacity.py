@@ -146,7 +146,7 @@ PBX_CALL_KB = 1024
 """Two channels with their threads, bridge and buffers: an upper bound, not measured."""
 DATABASE_BASE_MB = 256
 """170 MB after the start with a buffer pool of 128."""
-DATABASE_CONNECTION_MB = 1
+DATABASE_CONNECTION_MB = {"galera": 1, "postgresql": 4}
 STORAGE_MB = 256
 SOCKET_BYTES = 2 * KB
 
@@ -176,6 +176,7 @@ class Load:
     codecs: tuple[str, ...] = ("PCMA", "PCMU")
     forwarding: str = "kernel"
     untracked: bool = True
+    engine: str = "galera"
 
     def at(self, calls: int) -> Load:
         """The same with another number of calls, which come and go at the same pace."""
@@ -449,7 +450,7 @@ def needs(load: Load, host: Host) -> dict[str, float]:
         found["asterisk_rtp_last"] = load.ports["pbx_rtp_first"] + calls * PBX_PORTS_PER_CALL - 1
         found["asterisk_open_files"] = calls * PBX_FILES_PER_CALL + 512
     if "database" in functions:
-        found["galera_max_connections"] = database_connections(load)
+        found[f"{load.engine}_max_connections"] = database_connections(load)
     return found
 
 
@@ -525,7 +526,14 @@ def _last_port(load: Load, name: str, needed_last: int) -> int:
 def _database_limits(load: Load, host: Host, need: Mapping[str, float]) -> dict[str, t.Any]:
     per_hour = load.calls / load.hold_seconds * 3600
     pool = max(128, round_up((load.registrations * 16 + per_hour * 2 * 2) / KB, 64))
-    connections = max(64, round_up(HEADROOM * need["galera_max_connections"], 10))
+    connections = max(64, round_up(HEADROOM * need[f"{load.engine}_max_connections"], 10))
+    if load.engine == "postgresql":
+        return {
+            "postgresql_shared_buffers_mb": pool,
+            "postgresql_wal_keep_mb": max(512, round_up(per_hour * 2 * 4 / KB, 64)),
+            "postgresql_max_connections": connections,
+            "postgresql_open_files": round_up(2 * 1000 + 5 * connections + 1024, 1024),
+        }
     return {
         "galera_buffer_pool_mb": pool,
         "galera_redo_log_mb": max(96, round_up(pool / 4, 32)),
@@ -576,7 +584,7 @@ def _sysctl(load: Load, host: Host, found: Mapping[str, t.Any]) -> dict[str, t.A
         "net.core.wmem_default": send,
         "net.core.wmem_max": send,
         "net.core.netdev_max_backlog": backlog,
-        "net.core.somaxconn": max(4096, found.get("galera_max_connections", 0)),
+        "net.core.somaxconn": max(4096, found.get(f"{load.engine}_max_connections", 0)),
         "net.ipv4.udp_mem": f"{pages // 2} {pages * 3 // 4} {pages}",
         "net.ipv4.ip_local_port_range": f"{first} {last}",
         "net.ipv4.ip_local_reserved_ports": range_text(reserved),
@@ -624,11 +632,12 @@ def memory_parts(load: Load, host: Host, found: Mapping[str, t.Any]) -> dict[str
     if {"edge", "pbx"} & functions:
         parts["haproxy"] = HAPROXY_BASE_MB + found["haproxy_max_connections"] * 34 / KB
     if "database" in functions:
-        connections = found["galera_max_connections"]
+        connections = found[f"{load.engine}_max_connections"]
+        buffers = {"galera": "galera_buffer_pool_mb", "postgresql": "postgresql_shared_buffers_mb"}
         parts["database"] = (
             DATABASE_BASE_MB
-            + found["galera_buffer_pool_mb"] * 1.1
-            + connections * DATABASE_CONNECTION_MB
+            + found[buffers[load.engine]] * 1.1
+            + connections * DATABASE_CONNECTION_MB[load.engine]
         )
     if "storage" in functions:
         parts["storage"] = STORAGE_MB
@@ -681,11 +690,17 @@ LIMITING: dict[str, tuple[str, ...]] = {
     "edge": ("kamailio_calls_per_second", "kamailio_shared_memory"),
     "media": ("rtpengine_max_sessions", "rtpengine_port_last", "rtpengine_open_files"),
     "pbx": ("asterisk_max_calls", "asterisk_rtp_last", "asterisk_open_files"),
-    "database": ("galera_max_connections",),
 }
 """Limits that end what a tier carries, besides cores, memory_mb and conntrack_max of its hosts."""
 CARRIES_AT_MOST = 100
 """A limit that carries this many times the planned calls limits nothing."""
+
+
+def limiting(load: Load, function: str) -> tuple[str, ...]:
+    """LIMITING of a function; of the database by its engine."""
+    if function == "database":
+        return (f"{load.engine}_max_connections",)
+    return LIMITING[function]
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
@@ -850,7 +865,7 @@ def _frozen(value: t.Any) -> t.Any:
 def _tier(load: Load, function: str, models: Sequence[Model]) -> dict[str, t.Any]:
     """What one tier carries: its weakest host decides, for all get equal shares."""
     carries: dict[str, int] = {}
-    for name in (*LIMITING[function], "cores", "memory_mb", "conntrack_max"):
+    for name in (*limiting(load, function), "cores", "memory_mb", "conntrack_max"):
         carries[name] = min(
             carried(load, model.host, model.limits, name) for model in _weakest(models, name)
         )
@@ -1140,6 +1155,28 @@ FIGURES: dict[str, Figure] = {
         "2 × 2000 tables, 5 for each connection and 1024",
         "MariaDB: open_files_limit and table_open_cache",
     ),
+    "postgresql_shared_buffers_mb": Figure(
+        "MB",
+        "16 KB for each registration and one hour of call records (2 × 2 KB for each call); at "
+        "least 128",
+        "what is read again should be in memory",
+    ),
+    "postgresql_wal_keep_mb": Figure(
+        "MB",
+        "one hour of writes, 2 × 4 KB for each call; at least 512",
+        "a member that was away for less comes back without a full copy",
+    ),
+    "postgresql_max_connections": Figure(
+        "connections",
+        "PBX nodes × (their pool + 4 for records) + edges × 4 + 32 for schema, health and "
+        "administrators; a quarter more, at least 64",
+        "all clients use one server at a time; each connection is a process",
+    ),
+    "postgresql_open_files": Figure(
+        "files",
+        "1000 for a process and as much for all others, 5 for each connection and 1024",
+        "PostgreSQL: max_files_per_process",
+    ),
     # clients of the database
     "haproxy_max_connections": Figure(
         "connections",
@@ -1190,7 +1227,9 @@ FIGURES: dict[str, Figure] = {
         "all of them may come through one core (one queue of the card, or loopback)",
     ),
     "net.core.somaxconn": Figure(
-        "connections", "the larger of 4096 and galera_max_connections", "all pools may come at once"
+        "connections",
+        "the larger of 4096 and the database's connections",
+        "all pools may come at once",
     ),
     "net.ipv4.udp_mem": Figure(
         "pages",

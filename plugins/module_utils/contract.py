@@ -31,7 +31,22 @@ Members = Mapping[str, Sequence[str]]
 
 FUNCTIONS = ("edge", "media", "pbx", "database", "storage", "probes")
 SERVER_FUNCTIONS = ("edge", "media", "pbx", "database", "storage")
-ENGINES = ("galera",)
+ENGINES: dict[str, dict[str, t.Any]] = {
+    "galera": {
+        "driver": "mariadb",
+        "socket": "/run/mysqld/mysqld.sock",
+        "health": {"port": "database_health", "path": "/", "tls": False, "rise": 3},
+        "data": "/var/lib/mysql/grastate.dat",
+    },
+    "postgresql": {
+        "driver": "postgresql",
+        "socket": "/run/postgresql",
+        "health": {"port": "patroni_rest", "path": "/primary", "tls": True, "rise": 1},
+        "data": "/var/lib/postgresql/17/ringmain/PG_VERSION",
+    },
+}
+"""What others need to know of a database engine: the language of its clients, where its socket is,
+who answers for a member that takes writes, and a file that only a member with data has."""
 SERVICE_KINDS = ("echo",)
 PORTS = (
     "sip",
@@ -50,6 +65,9 @@ PORTS = (
     "galera_replication",
     "galera_ist",
     "galera_sst",
+    "patroni_rest",
+    "etcd_client",
+    "etcd_peer",
 )
 EPHEMERAL = (32768, 60999)
 """Ports that Linux gives to outgoing connections unless told otherwise."""
@@ -737,6 +755,7 @@ def _load(inputs: Inputs, members: Members) -> capacity.Load:
         codecs=tuple(map(str, inputs["ringmain_codecs"])),
         forwarding=str(inputs["ringmain_media_forwarding"]),
         untracked=bool(inputs["ringmain_firewall"]),
+        engine=str(inputs["ringmain_database_engine"]),
     )
 
 
@@ -772,7 +791,10 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     """The plan of inputs without errors. Plain data, no secrets:
 
     C(domain), C(outside_ip), C(inside_ip), C(outside_network), C(inside_network) (str),
-    C(one_network) (bool), C(database_engine), C(peak_calls), C(peak_cps), C(registrations) (int),
+    C(one_network) (bool), C(database_engine), C(database) (what its clients need to know:
+    C(driver), C(socket), C(health) with C(port), C(path), C(tls) and C(rise), and C(others), the
+    engines that it is not, name to a file of theirs), C(peak_calls), C(peak_cps),
+    C(registrations) (int),
     C(ports) (name to int), C(members) (function to list of C(name), C(address)),
     C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
     C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
@@ -795,6 +817,7 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
         "inside_network": str(inputs["ringmain_inside_network"]),
         "one_network": _network(inputs, "outside") == _network(inputs, "inside"),
         "database_engine": str(inputs["ringmain_database_engine"]),
+        "database": _database(inputs),
         "peak_calls": int(inputs["ringmain_peak_calls"]),
         "peak_cps": int(inputs["ringmain_peak_cps"]),
         "registrations": int(inputs["ringmain_registrations"]),
@@ -835,6 +858,18 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             "callee": callee,
             "echo": VERIFY_ECHO,
         },
+    }
+
+
+def _database(inputs: Inputs) -> dict[str, t.Any]:
+    chosen = str(inputs["ringmain_database_engine"])
+    engine = ENGINES[chosen]
+    health = engine["health"]
+    return {
+        "driver": engine["driver"],
+        "socket": engine["socket"],
+        "health": {**health, "port": int(inputs["ringmain_ports"][health["port"]])},
+        "others": {name: other["data"] for name, other in ENGINES.items() if name != chosen},
     }
 
 

@@ -43,10 +43,19 @@ options:
     type: list
     elements: str
     default: [ha1, password]
+  driver:
+    description: What runs behind the socket, V(mariadb) or V(postgresql).
+    type: str
+    choices: [mariadb, postgresql]
+    default: mariadb
   socket:
-    description: Unix socket of the server.
+    description: Unix socket of the server; for PostgreSQL the directory of it.
     type: path
     default: /run/mysqld/mysqld.sock
+  port:
+    description: Port of the server, which PostgreSQL's socket is named after.
+    type: int
+    default: 5432
 """
 
 EXAMPLES = r"""
@@ -69,10 +78,15 @@ counts:
 """
 
 import json
-import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.ringmain.voip.plugins.module_utils.database import (
+    FAILURES,
+    LIBRARIES,
+    MISSING,
+    open_database,
+)
 from ansible_collections.ringmain.voip.plugins.module_utils.schema import (
     Rows,
     SchemaError,
@@ -80,44 +94,20 @@ from ansible_collections.ringmain.voip.plugins.module_utils.schema import (
     describe,
 )
 
-PYMYSQL_ERROR = None
-try:
-    import pymysql
-except ImportError:
-    PYMYSQL_ERROR = traceback.format_exc()
-
-
-def primary_keys(connection: Any, database: str) -> dict[str, list[str]]:
-    """Return the columns of each table's primary key, in order."""
-    keys: dict[str, list[str]] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name, column_name FROM information_schema.key_column_usage"
-            " WHERE table_schema = %s AND constraint_name = 'PRIMARY'"
-            " ORDER BY table_name, ordinal_position",
-            (database,),
-        )
-        for table, column in cursor.fetchall():
-            keys.setdefault(table, []).append(column)
-    return keys
-
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the work; returns the result."""
     params = module.params
     wanted = json.loads(params["rows"])
-    connection = pymysql.connect(
-        unix_socket=params["socket"],
-        user="root",
-        database=params["database"],
-        connect_timeout=5,
-        charset="utf8mb4",
-    )
-    keys = primary_keys(connection, params["database"])
+    database = open_database(params["driver"], params["database"], params["socket"], params["port"])
+    if not database.exists():
+        raise SchemaError(f"there is no database {database.name}")
+    keys = database.primary_keys()
     unknown = sorted(set(wanted) - set(keys))
     if unknown:
         raise SchemaError(f"there is no table {', '.join(unknown)} with a primary key")
-    connection.begin()
+    connection = database.connection
+    database.begin()
     changes = apply_rows(Rows(connection, params["owner"]), wanted, keys)
     if module.check_mode or not changes:
         connection.rollback()
@@ -152,15 +142,18 @@ def main() -> None:
                 "default": ["ha1", "password"],
                 "no_log": False,
             },
+            "driver": {"choices": ["mariadb", "postgresql"], "default": "mariadb"},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
+            "port": {"type": "int", "default": 5432},
         },
         supports_check_mode=True,
     )
-    if PYMYSQL_ERROR:
-        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=PYMYSQL_ERROR)
+    driver = module.params["driver"]
+    if driver in MISSING:
+        module.fail_json(msg=missing_required_lib(LIBRARIES[driver]), exception=MISSING[driver])
     try:
         module.exit_json(**run(module))
-    except (SchemaError, pymysql.MySQLError) as error:
+    except FAILURES as error:
         module.fail_json(msg=str(error))
 
 

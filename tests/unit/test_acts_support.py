@@ -49,7 +49,12 @@ FLOATING = ["198.18.3.10", "198.19.3.10"]
 
 def whole(health: Any) -> dict[str, Any]:
     report: dict[str, Any] = {
-        "units": {unit: {"ActiveState": "active", "SubState": "running"} for unit in health.UNITS},
+        "units": {
+            unit: {"ActiveState": "active", "SubState": "running"}
+            for unit in (*health.ENGINE_UNITS["galera"], *health.UNITS)
+        },
+        "engine": "galera",
+        "patroni": {},
         "galera": {
             "wsrep_cluster_size": "3",
             "wsrep_local_state_comment": "Synced",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .lab import Lab, everywhere
-from .node_report import UNITS
+from .node_report import ENGINE_UNITS, UNITS
 
 REPORT = Path(__file__).with_name("node_report.py").read_text(encoding="utf-8")
 RELAY_CONTROL_PORT = 2223
@@ -85,7 +85,8 @@ class Cluster:
         """A text for a failed act: the facts, then each server's warnings."""
 
         def journal(name: str) -> Any:
-            return self.lab.journal(name, UNITS, seconds)
+            watched = [unit for units in ENGINE_UNITS.values() for unit in units]
+            return self.lab.journal(name, (*watched, *UNITS), seconds)
 
         text = [headline, *(f"  {line}" for line in lines)]
         for name, found in everywhere(self.servers, journal).items():
@@ -148,19 +149,11 @@ def problems(reports: Mapping[str, Any], addresses: Addresses) -> list[str]:
 
 def _server(report: Mapping[str, Any], servers: int) -> list[str]:
     found = []
-    for unit in UNITS:
+    for unit in (*ENGINE_UNITS[report["engine"]], *UNITS):
         state = report["units"].get(unit, {})
         if (state.get("ActiveState"), state.get("SubState")) != ("active", "running"):
             found.append(f"{unit} is {state.get('ActiveState')}/{state.get('SubState')}")
-    wanted = {
-        "wsrep_cluster_size": str(servers),
-        "wsrep_local_state_comment": "Synced",
-        "wsrep_ready": "ON",
-        "wsrep_cluster_status": "Primary",
-    }
-    seen = {key: report["galera"].get(key) for key in wanted}
-    if seen != wanted:
-        found.append(f"database: {seen}")
+    found += _database(report, servers)
     edge = report["edge"]
     if "error" in edge:
         found.append(f"edge: {edge['error']}")
@@ -175,3 +168,18 @@ def _server(report: Mapping[str, Any], servers: int) -> list[str]:
     if "System uptime" not in report["asterisk"]:
         found.append(f"asterisk: {report['asterisk'] or 'no answer'}")
     return found
+
+
+def _database(report: Mapping[str, Any], servers: int) -> list[str]:
+    if report["engine"] == "postgresql":
+        roles = sorted(report["patroni"].values())
+        whole = sorted(["Leader", "Sync Standby", *["Replica"] * (servers - 2)])
+        return [] if roles == whole else [f"database: {report['patroni']}"]
+    wanted = {
+        "wsrep_cluster_size": str(servers),
+        "wsrep_local_state_comment": "Synced",
+        "wsrep_ready": "ON",
+        "wsrep_cluster_status": "Primary",
+    }
+    seen = {key: report["galera"].get(key) for key in wanted}
+    return [] if seen == wanted else [f"database: {seen}"]

@@ -17,9 +17,11 @@ import subprocess
 import sys
 from typing import Any
 
+ENGINE_UNITS = {
+    "galera": ("mariadb", "ringmain-galera-health"),
+    "postgresql": ("etcd", "patroni"),
+}
 UNITS = (
-    "mariadb",
-    "ringmain-galera-health",
     "haproxy",
     "asterisk",
     "rtpengine-daemon",
@@ -34,7 +36,9 @@ TREES = (
     "/etc/rtpengine",
     "/etc/keepalived",
     "/etc/haproxy",
+    "/etc/etcd",
     "/etc/mysql",
+    "/etc/patroni",
     "/etc/ringmain",
     "/etc/ringmain-edge",
     "/etc/apt/apt.conf.d",
@@ -56,10 +60,26 @@ def output(*words: str, seconds: float = 5) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
+def engine() -> str:
+    """Which database runs here."""
+    return "postgresql" if os.path.exists("/etc/patroni/config.yml") else "galera"
+
+
+def patroni() -> dict[str, str]:
+    """Member to role of the database cluster, for those that are in step."""
+    text = output("patronictl", "-c", "/etc/patroni/config.yml", "list", "-f", "json")
+    return {
+        member["Member"]: member["Role"]
+        for member in json.loads(text or "[]")
+        if member["State"] in ("running", "streaming")
+    }
+
+
 def units() -> dict[str, dict[str, str]]:
     """State, main process and its start of every unit."""
+    watched = (*ENGINE_UNITS[engine()], *UNITS)
     wanted = "Id,ActiveState,SubState,MainPID,ExecMainStartTimestampMonotonic,NRestarts"
-    text = output("systemctl", "show", "-p", wanted, *(f"{unit}.service" for unit in UNITS))
+    text = output("systemctl", "show", "-p", wanted, *(f"{unit}.service" for unit in watched))
     found = {}
     for block in text.split("\n\n"):
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -78,14 +98,25 @@ def galera() -> dict[str, str]:
 
 def schema() -> str:
     """All applied migrations, a hash over all columns, and one of what each table of rows says."""
-    queries = (
+    queries: tuple[str, ...] = (
         "SELECT version, name, checksum FROM ringmain.ringmain_schema ORDER BY version",
         "SELECT table_name, column_name, column_type FROM information_schema.columns"
         " WHERE table_schema = 'ringmain' ORDER BY 1, 2",
         "CHECKSUM TABLE ringmain.tenants, ringmain.subscribers, ringmain.numbers,"
         " ringmain.services, ringmain.settings",
     )
-    text = output("mariadb", "--batch", "-e", "; ".join(queries))
+    if engine() == "postgresql":
+        tables = ("tenants", "subscribers", "numbers", "services", "settings")
+        queries = (
+            "SELECT version, name, checksum FROM ringmain_schema ORDER BY version",
+            "SELECT table_name, column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY 1, 2",
+            *(f"SELECT * FROM {table} AS t ORDER BY t::text" for table in tables),
+        )
+        words = ("psql", "-h", "/run/postgresql", "-p", "3306", "-U", "postgres", "-At")
+        text = output(*words, "ringmain", "-c", "; ".join(queries))
+    else:
+        text = output("mariadb", "--batch", "-e", "; ".join(queries))
     return hashlib.sha256(text.encode()).hexdigest() if text else "unknown"
 
 
@@ -170,7 +201,9 @@ def main() -> None:
     address, port = sys.argv[1], int(sys.argv[2])
     report = {
         "units": units(),
+        "engine": engine(),
         "galera": galera(),
+        "patroni": patroni(),
         "edge": edge(address),
         "relay": relay(address, port),
         "asterisk": output("asterisk", "-rx", "core show uptime seconds"),

@@ -112,7 +112,14 @@ def parts(tmp_path: Path) -> tuple[Any, Database, Kamailio, Path]:
     kamailio = Kamailio()
     path = tmp_path / "edge.sqlite"
     made = agent.Agent(
-        {"data_file": str(path), "outside_ip": "192.0.2.1", "interval": 1}, kamailio, database
+        {
+            "data_file": str(path),
+            "database_driver": "mariadb",
+            "outside_ip": "192.0.2.1",
+            "interval": 1,
+        },
+        kamailio,
+        database,
     )
     return made, database, kamailio, path
 

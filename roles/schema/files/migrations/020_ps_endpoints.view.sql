@@ -15,7 +15,7 @@ SELECT
   t.domain AS from_domain,
   CONCAT(
     '"',
-    REPLACE(REPLACE(REPLACE(REPLACE(s.display_name, '"', ''), '\\', ''), '^', '^5E'), ';', '^3B'),
+    REPLACE(REPLACE(REPLACE(REPLACE(s.display_name, '"', ''), CHR(92), ''), '^', '^5E'), ';', '^3B'),
     '" <', s.extension, '>'
   ) AS callerid,
   s.tenant AS accountcode,

@@ -9,7 +9,7 @@ SELECT
   disposition,
   duration AS seconds,
   billsec AS seconds_answered,
-  LEFT(uniqueid, CHAR_LENGTH(uniqueid) - CHAR_LENGTH(SUBSTRING_INDEX(uniqueid, '-', -1)) - 1) AS node,
+  REGEXP_REPLACE(uniqueid, '-[^-]*$', '') AS node,
   userfield AS call_id,
   uniqueid,
   sequence

@@ -204,7 +204,7 @@ def test_bits_of_a_packet(codecs: list[str], packet_ms: int, bits: int) -> None:
 def test_every_port_of_the_table_is_reserved() -> None:
     reserved = capacity.reserved_ports(TABLE)
     assert capacity.range_text(reserved) == (
-        "2223,3306-3307,4444,4567-4568,5038,5060,5062,5080,9200,9900,10000-19999,30000-39999"
+        "2223,2379-2380,3306-3307,4444,4567-4568,5038,5060,5062,5080,8008,9200,9900,10000-19999,30000-39999"
     )
     assert all(any(a <= port <= b for a, b in reserved) for port in TABLE.values())
 
@@ -434,7 +434,10 @@ def test_a_tier_carries_what_is_planned_and_not_one_call_more_than_its_limits() 
 
 
 def test_every_limit_is_in_the_catalogue_and_every_entry_is_a_limit() -> None:
-    found = capacity.limits(cluster(200, 5, 1000, 3), Host(8, 16384, ALL))
+    load = cluster(200, 5, 1000, 3)
+    found: dict[str, Any] = {}
+    for engine in ("galera", "postgresql"):
+        found |= capacity.limits(dataclasses.replace(load, engine=engine), Host(8, 16384, ALL))
     names = (set(found) - {"sysctl"}) | set(found["sysctl"]) | {"cores", "memory_mb"}
     assert names == set(capacity.FIGURES)
     assert all(all(figure) for figure in capacity.FIGURES.values())

@@ -205,7 +205,7 @@ INPUT_ERRORS: list[tuple[dict[str, Any], list[str]]] = [
     ),
     (
         {"ringmain_database_engine": "oracle"},
-        ["ringmain_database_engine is 'oracle': choose one of galera"],
+        ["ringmain_database_engine is 'oracle': choose one of galera, postgresql"],
     ),
     # tenants
     (
@@ -795,6 +795,12 @@ def test_the_plan(cluster: Cluster) -> None:
         "inside_network": "10.20.0.0/24",
         "one_network": False,
         "database_engine": "galera",
+        "database": {
+            "driver": "mariadb",
+            "socket": "/run/mysqld/mysqld.sock",
+            "health": {"port": 9200, "path": "/", "tls": False, "rise": 3},
+            "others": {"postgresql": "/var/lib/postgresql/17/ringmain/PG_VERSION"},
+        },
         "peak_calls": 200,
         "peak_cps": 5,
         "registrations": 1000,
@@ -893,3 +899,19 @@ def test_a_subscriber_without_password_is_named() -> None:
         ValueError, match=r"^subscriber 901@verify has no password: run the playbook"
     ):
         contract.directory_rows("voice.example.com", [], [], [], [], {})
+
+
+def test_another_engine_changes_what_clients_need_to_know(cluster: Cluster) -> None:
+    cluster.inputs["ringmain_database_engine"] = "postgresql"
+    assert cluster.errors() == []
+    plan = contract.make_plan(cluster.inputs, cluster.hosts, cluster.members)
+    assert plan["database"] == {
+        "driver": "postgresql",
+        "socket": "/run/postgresql",
+        "health": {"port": 8008, "path": "/primary", "tls": True, "rise": 1},
+        "others": {"galera": "/var/lib/mysql/grastate.dat"},
+    }
+    for host in plan["hosts"].values():
+        names = {name.partition("_")[0] for name in host["limits"]}
+        assert "galera" not in names
+        assert ("postgresql" in names) == ("database" in host["functions"])

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What Patroni says of a member, and what the cluster's settings lack.
+
+Pure functions on what Patroni's REST API answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def is_primary(status: Mapping[str, Any]) -> bool:
+    """Whether this member takes writes."""
+    return status.get("state") == "running" and status.get("role") == "primary"
+
+
+def complaint(status: Mapping[str, Any] | None) -> str:
+    """What keeps a member from being part of the cluster; empty when nothing does.
+
+    ``status`` is the answer to ``GET /patroni``, None when there was none.
+    """
+    if status is None:
+        return "Patroni does not answer"
+    state, role = status.get("state", "unknown"), status.get("role", "unknown")
+    if state not in ("running", "streaming"):
+        return f"PostgreSQL is {state}"
+    if role == "primary":
+        return ""
+    following = status.get("replication_state", "not connected")
+    if following != "streaming":
+        return f"PostgreSQL follows no primary (its replication is {following})"
+    return ""
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any], above: str = "") -> list[str]:
+    """The names of all settings that are not as wanted, dotted, sorted."""
+    names: list[str] = []
+    for key in sorted({*wanted, *found}):
+        name = f"{above}{key}"
+        mine, theirs = wanted.get(key), found.get(key)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            names += differences(mine, theirs, f"{name}.")
+        elif mine != theirs:
+            names.append(name)
+    return names

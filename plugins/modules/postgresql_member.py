@@ -1,0 +1,210 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Await one member of a PostgreSQL cluster and keep the cluster's settings."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgresql_member
+short_description: Await a member of a PostgreSQL cluster, and keep the cluster's settings
+version_added: 0.1.0
+author: Ringmain contributors (@ringmain)
+description:
+  - Asks the Patroni of this host until its PostgreSQL is the primary or follows one.
+  - The settings that all members share are kept in etcd, not in a file. The primary compares them
+    with the wanted ones and replaces them when they differ. Patroni takes them up within seconds;
+    nothing is restarted.
+extends_documentation_fragment:
+  - ringmain.voip.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+options:
+  name:
+    description: Name of this member.
+    type: str
+    required: true
+  address:
+    description: Address of this member's Patroni.
+    type: str
+    required: true
+  port:
+    description: Port of this member's Patroni.
+    type: int
+    default: 8008
+  settings:
+    description: All settings that the members share, as Patroni names them.
+    type: dict
+    required: true
+  ca:
+    description: Certificate of the cluster's authority.
+    type: path
+    required: true
+  certificate:
+    description: This host's certificate.
+    type: path
+    required: true
+  key:
+    description: Key of this host's certificate.
+    type: path
+    required: true
+  deadline:
+    description: Seconds until the module gives up.
+    type: int
+    default: 300
+"""
+
+EXAMPLES = r"""
+- name: Wait until this member follows or leads, and keep the cluster's settings
+  ringmain.voip.postgresql_member:
+    name: db1
+    address: 192.0.2.1
+    settings:
+      ttl: 20
+      loop_wait: 3
+      retry_timeout: 8
+      synchronous_mode: true
+    ca: /etc/ringmain/tls/ca.pem
+    certificate: /etc/ringmain/tls/cert.pem
+    key: /etc/ringmain/tls/key.pem
+"""
+
+RETURN = r"""
+role:
+  description: What the member is, V(primary) or V(replica).
+  returned: always
+  type: str
+  sample: replica
+seconds:
+  description: How long it took to be that.
+  returned: always
+  type: float
+  sample: 0.1
+settings:
+  description: Names of the settings that were not as wanted.
+  returned: always
+  type: list
+  elements: str
+  sample: [postgresql.parameters.max_connections]
+"""
+
+import json
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+from ansible_collections.ringmain.voip.plugins.module_utils.patroni import (
+    complaint,
+    differences,
+    is_primary,
+)
+
+
+class Patroni:
+    """The REST API of one member."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.url = f"https://{params['address']}:{params['port']}"
+        self.tls = {
+            "ca_path": params["ca"],
+            "client_cert": params["certificate"],
+            "client_key": params["key"],
+        }
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Send one request and return what is answered. Raises OSError or ValueError."""
+        data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        with open_url(
+            f"{self.url}{path}",
+            method=method,
+            data=data,
+            headers=headers,
+            timeout=5,
+            use_proxy=False,
+            **self.tls,
+        ) as answer:
+            return json.load(answer)
+
+    def status(self) -> dict[str, Any] | None:
+        """Say where the member stands; None when that is not to be had."""
+        try:
+            status = self.ask("/patroni")
+        except (OSError, ValueError):
+            return None
+        return status if isinstance(status, dict) else None
+
+
+def wait(module: AnsibleModule, patroni: Patroni) -> dict[str, Any]:
+    """Ask until the member is part of the cluster; fails the module in the end."""
+    deadline = time.monotonic() + module.params["deadline"]
+    while True:
+        status = patroni.status()
+        trouble = complaint(status)
+        if module.check_mode or not trouble:
+            return status or {}
+        if time.monotonic() > deadline:
+            module.fail_json(
+                msg=f"{module.params['name']} is no part of the database cluster after "
+                f"{module.params['deadline']} s: {trouble}. See 'journalctl -u patroni -u etcd' "
+                "there: two members of three must run, and one of those that were last in step "
+                "must be among them"
+            )
+        time.sleep(0.5)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the work; returns the result."""
+    patroni = Patroni(module.params)
+    started = time.monotonic()
+    status = wait(module, patroni)
+    result: dict[str, Any] = {
+        "changed": False,
+        "role": status.get("role", ""),
+        "seconds": round(time.monotonic() - started, 1),
+        "settings": [],
+    }
+    if is_primary(status):
+        wanted = module.params["settings"]
+        found = patroni.ask("/config")
+        names = differences(wanted, found)
+        result |= {"changed": bool(names), "settings": names}
+        if names and not module.check_mode:
+            patroni.ask("/config", "PUT", wanted)
+        if module._diff and names:
+            before, after = (
+                json.dumps(settings, indent=2, sort_keys=True) for settings in (found, wanted)
+            )
+            result["diff"] = {"before": f"{before}\n", "after": f"{after}\n"}
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "address": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 8008},
+            "settings": {"type": "dict", "required": True},
+            "ca": {"type": "path", "required": True},
+            "certificate": {"type": "path", "required": True},
+            "key": {"type": "path", "required": True, "no_log": False},
+            "deadline": {"type": "int", "default": 300},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except (OSError, ValueError) as error:
+        module.fail_json(
+            msg=f"Patroni on {module.params['name']} does not do what it is asked for: {error}. "
+            "See 'journalctl -u patroni' there"
+        )
+
+
+if __name__ == "__main__":
+    main()
