@@ -160,7 +160,7 @@ def test_every_mistake_is_reported_at_once_also_with_a_limit(
         "correct ringmain_address or ringmain_outside_address of all but one\n"
         "- ringmain_peak_calls is 0: say how many calls at once the cluster must carry at its "
         "busiest, as a positive whole number\n"
-        "- ringmain_database_engine is 'oracle': choose one of galera"
+        "- ringmain_database_engine is 'oracle': choose one of galera, postgresql"
     )
 
 
