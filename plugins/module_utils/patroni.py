@@ -26,6 +26,9 @@ def complaint(status: Mapping[str, Any] | None) -> str:
     state, role = status.get("state", "unknown"), status.get("role", "unknown")
     if state not in ("running", "streaming"):
         return f"PostgreSQL is {state}"
+    # A new cluster's first PostgreSQL runs before its settings are in etcd and its lock is taken.
+    if status.get("cluster_unlocked"):
+        return "nobody holds the leader's lock in etcd"
     if role == "primary":
         return ""
     following = status.get("replication_state", "not connected")

@@ -17,6 +17,10 @@ from ansible_collections.ringmain.voip.plugins.module_utils import patroni
         ({}, "PostgreSQL is unknown"),
         ({"state": "starting", "role": "replica"}, "PostgreSQL is starting"),
         ({"state": "running", "role": "primary"}, ""),
+        (
+            {"state": "running", "role": "primary", "cluster_unlocked": True},
+            "nobody holds the leader's lock in etcd",
+        ),
         ({"state": "running", "role": "replica", "replication_state": "streaming"}, ""),
         (
             {"state": "running", "role": "replica"},
