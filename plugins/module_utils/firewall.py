@@ -79,13 +79,22 @@ FLOWS = (
     # The clients' HAProxy; members ask each other where they stand before they start.
     Flow("database", "database", ("tcp",), "database", "address", ("edge", "pbx")),
     Flow("database_health", "database", ("tcp",), "database_health", "address",
-         ("edge", "pbx", "database")),
+         ("edge", "pbx", "database"), engine="galera"),
     Flow("galera_replication", "database", ("tcp",), "galera_replication", "address",
          ("database",), engine="galera"),
     Flow("galera_ist", "database", ("tcp",), "galera_ist", "address", ("database",),
          engine="galera"),
     Flow("galera_sst", "database", ("tcp",), "galera_sst", "address", ("database",),
          engine="galera"),
+    # Patroni says who takes writes, and hands its lock over in the etcd of any member.
+    Flow("postgresql_replication", "database", ("tcp",), "database", "address", ("database",),
+         engine="postgresql"),
+    Flow("patroni_rest", "database", ("tcp",), "patroni_rest", "address",
+         ("edge", "pbx", "database"), engine="postgresql"),
+    Flow("etcd_client", "database", ("tcp",), "etcd_client", "address", ("database",),
+         engine="postgresql"),
+    Flow("etcd_peer", "database", ("tcp",), "etcd_peer", "address", ("database",),
+         engine="postgresql"),
 )  # fmt: skip
 
 

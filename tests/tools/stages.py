@@ -62,22 +62,10 @@ STAGES = [
     ),
     Stage(
         "acts",
-        12,
+        15,
         f"{IN_LAB} pytest tests/acts --ignore tests/acts/test_lab.py"
         " --ignore tests/acts/test_postgresql.py",
         ("small",),
-    ),
-    # In the same lab, rebuilt: a machine has inotify instances for a few labs only. The acts that
-    # tell the most; the others take as long again.
-    Stage(
-        "postgresql",
-        8,
-        "ansible-playbook playbooks/lab.yml -e lab_state=absent"
-        " && ansible-playbook playbooks/lab.yml"
-        f" && {IN_LAB} ansible-playbook playbooks/secrets.yml"
-        f" && {IN_LAB} molecule test --no-command-borders -s postgresql"
-        f" && {IN_LAB} pytest -s tests/acts/test_postgresql.py -k 'crash or power_cut'",
-        ("asterisk",),
     ),
 ]
 AFTERWARDS = "ansible-playbook playbooks/lab.yml -e lab_state=absent"

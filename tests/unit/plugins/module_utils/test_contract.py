@@ -810,7 +810,7 @@ def test_the_plan(cluster: Cluster) -> None:
         "codecs": ["PCMA", "PCMU"],
         "media_forwarding": "kernel",
         "firewall": True,
-        "ssh_from": ["0.0.0.0/0"],
+        "ssh_from": ["0.0.0.0/0", "::/0"],
         "remarks": [
             "ringmain_peak_cps 5 for ringmain_hold_seconds 180 would be 900 calls: it is taken for "
             "a burst, of 40 s at most, after which ringmain_peak_calls 200 is reached"

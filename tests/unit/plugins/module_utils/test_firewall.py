@@ -344,6 +344,19 @@ def test_every_port_is_for_someone_or_for_the_host_itself() -> None:
     assert stems - loopback == named
 
 
+def test_postgresql() -> None:
+    """Its members copy from each other and agree; its clients ask who takes writes."""
+    plan = make_plan(STANDARD) | {"database_engine": "postgresql"}
+    clients = "10.20.0.11 10.20.0.12 10.20.0.15 10.20.0.16"
+    assert written(firewall_rules(plan, "db1")) == [
+        f"tcp 3306 at 10.20.0.17 from {clients}",
+        "tcp 3306 at 10.20.0.17 from 10.20.0.18",
+        f"tcp 8008 at 10.20.0.17 from {clients} 10.20.0.18",
+        "tcp 2379 at 10.20.0.17 from 10.20.0.18",
+        "tcp 2380 at 10.20.0.17 from 10.20.0.18",
+    ]
+
+
 def test_nothing_is_changed() -> None:
     """The plan stays as it was."""
     plan = make_plan(SMALL)
