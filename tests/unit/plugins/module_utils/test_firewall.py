@@ -366,28 +366,29 @@ def test_nothing_is_changed() -> None:
     assert all(ipaddress.ip_address(rule["to"]) for rule in firewall_rules(plan, "srv1")["accept"])
 
 
+# nft indents by tabs.
 LISTING = """table inet ringmain {
-	counter dropped_other {
-	}
+    counter dropped_other {
+    }
 
-	set friends {
-		type ipv4_addr
-		elements = { 10.20.0.12, 10.20.0.13 }
-	}
+    set friends {
+        type ipv4_addr
+        elements = { 10.20.0.12, 10.20.0.13 }
+    }
 
-	set sip_connections {
-		type ipv4_addr
-		size 65535
-		flags dynamic,timeout
-		timeout 1m
-%s	}
+    set sip_connections {
+        type ipv4_addr
+        size 65535
+        flags dynamic,timeout
+        timeout 1m
+%s    }
 
-	chain input {
-		type filter hook input priority filter - 10; policy drop;
-		ip saddr @friends counter accept
-	}
+    chain input {
+        type filter hook input priority filter - 10; policy drop;
+        ip saddr @friends counter accept
+    }
 }
-"""
+""".replace("    ", "\t")
 
 
 def test_state_is_no_difference() -> None:
