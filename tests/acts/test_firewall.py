@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ringmain.voip.plugins.module_utils import firewall
 from support import playbooks
 from support.booth import Booth
 from support.cluster import Cluster
@@ -59,8 +60,11 @@ def arguments(addresses: list[str]) -> list[str]:
 
 
 def listings(cluster: Cluster) -> dict[str, str]:
-    """The running table of every server."""
-    return {server: cluster.lab.shell(server, LISTING) for server in cluster.servers}
+    """The running table of every server, without what packets added to it."""
+    return {
+        server: firewall.without_state(cluster.lab.shell(server, LISTING))
+        for server in cluster.servers
+    }
 
 
 def counter(cluster: Cluster, server: str, name: str) -> int:
@@ -264,7 +268,7 @@ def shut_out() -> list[str]:
 def state(cluster: Cluster) -> dict[str, Any]:
     """What must be as before on srv3, now and after the next boot."""
     return {
-        "running": cluster.lab.shell("srv3", LISTING),
+        "running": firewall.without_state(cluster.lab.shell("srv3", LISTING)),
         "confirmed": cluster.lab.shell("srv3", f"cat {CONFIRMED}"),
     }
 

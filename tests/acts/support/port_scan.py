@@ -9,6 +9,7 @@ and be it that nobody listens there, has got the packet. A dropped one gets sile
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -29,6 +30,8 @@ OPTIONS = (
 
 
 RELAY_CONTROL = 2223
+# A kernel says "nobody listens" a few times at once to one peer, then once in a second.
+AGAIN_SECONDS = 1.5
 PING = b"scan d7:command4:pinge"
 
 
@@ -39,11 +42,18 @@ def knock(protocol: str, address: str, port: int) -> socket.socket:
     client.setblocking(False)
     client.connect_ex((address, port))
     if protocol == "udp":
-        own = "{}:{}".format(*client.getsockname())
-        to, token = f"{address}:{port}", os.urandom(8).hex()
-        options = OPTIONS.format(to=to, own=own, token=token).encode()
-        client.send(PING if port == RELAY_CONTROL else options)
+        ask(client)
     return client
+
+
+def ask(client: socket.socket) -> None:
+    """Send a UDP packet that is answered where somebody listens."""
+    address, port = client.getpeername()
+    own = "{}:{}".format(*client.getsockname())
+    to, token = f"{address}:{port}", os.urandom(8).hex()
+    options = OPTIONS.format(to=to, own=own, token=token).encode()
+    with contextlib.suppress(OSError):  # what the last one met is read below
+        client.send(PING if port == RELAY_CONTROL else options)
 
 
 def main() -> None:
@@ -58,8 +68,14 @@ def main() -> None:
                 wanted.register(client, event, f"{protocol} {address} {port}")
     through = set()
     end = time.monotonic() + float(seconds)
+    again = time.monotonic() + AGAIN_SECONDS
     while wanted.get_map() and (left := end - time.monotonic()) > 0:
-        for key, _event in wanted.select(left):
+        if time.monotonic() >= again:
+            again += AGAIN_SECONDS
+            for key in list(wanted.get_map().values()):
+                if key.data.startswith("udp"):
+                    ask(key.fileobj)  # type: ignore[arg-type]
+        for key, _event in wanted.select(min(left, AGAIN_SECONDS)):
             wanted.unregister(key.fileobj)
             error = key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # type: ignore[union-attr]
             if error in (
