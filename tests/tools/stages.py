@@ -60,7 +60,7 @@ STAGES = [
         f"{IN_LAB} molecule test --no-command-borders -s small",
         needs=("asterisk", "servers"),
     ),
-    # The measure first, on a cluster to which nothing has happened yet; package scripts last: they
+    # The measure first, on a cluster to which nothing has happened yet; package scripts late: they
     # leave other owners behind.
     Stage(
         "acts",
@@ -68,7 +68,7 @@ STAGES = [
         f"{IN_LAB} pytest"
         + "".join(
             f" tests/acts/test_{name}.py"
-            for name in ("load", "repair", "second_run", "recovery", "faults", "firewall", "host")
+            for name in ("load", "repair", "second_run", "faults", "firewall", "host", "recovery")
         ),
         ("small",),
     ),
