@@ -68,7 +68,7 @@ STAGES = [
         f"{IN_LAB} pytest"
         + "".join(
             f" tests/acts/test_{name}.py"
-            for name in ("load", "repair", "second_run", "faults", "firewall", "host", "recovery")
+            for name in ("load", "repair", "second_run", "firewall", "faults", "host", "recovery")
         ),
         ("small",),
     ),
