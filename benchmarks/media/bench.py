@@ -34,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "acts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".cache" / "collections"))
 
 from ansible_collections.ringmain.voip.plugins.module_utils import capacity
-from support.callers import FOLDER, HERE, Agent
+from support.agent import Agent
+from support.callers import FOLDER, HERE
 from support.lab import ROOT, Lab
 from support.playbooks import excerpt, play
 from support.rtp import PACKETS_PER_SECOND
@@ -116,7 +117,7 @@ class Bench:
         # The lab's two networks differ in the second number alone.
         outside = inside.replace("198.19.", "198.18.", 1)
         addresses = (members[relay]["address"], "2223", outside, inside)
-        self._talkers = Agent(lab, talker, "talkers.py", *addresses)
+        self._talkers = Agent(lab, talker, FOLDER, "talkers.py", *addresses)
 
     def _meter(self) -> dict[str, float]:
         found = json.loads(self._lab.python(self._relay, METER))

@@ -16,36 +16,9 @@ description:
     carries the given calls alone.
   - A call between two phones counts as one, and as two sessions of a relay.
 positional: _input
+extends_documentation_fragment:
+  - ringmain.voip.sizing
 options:
-  _input:
-    description: Calls at once that the server must carry.
-    type: int
-    required: true
-  cps:
-    description: >-
-      New calls per second at the busiest. Without it, as many as it takes to have that many calls
-      at once.
-    type: float
-  registrations:
-    description: Registered phones.
-    type: int
-    default: 0
-  functions:
-    description: >-
-      What the server does, C(edge) (SIP proxy), C(media) (relay), C(pbx), C(database),
-      C(storage).
-    type: list
-    elements: str
-    default: [edge, media, pbx, database]
-  addresses:
-    description: >-
-      2 where the relay has an address outside and another inside, 1 where both sides share one.
-    type: int
-    default: 2
-  hold_seconds:
-    description: Seconds that a call lasts on average.
-    type: int
-    default: 180
   packet_ms:
     description: Milliseconds of audio in one packet.
     type: int

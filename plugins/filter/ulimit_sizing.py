@@ -14,27 +14,8 @@ description:
   - Limits of open files (systemd's C(LimitNOFILE)) for one server that carries the given calls
     alone.
 positional: _input
-options:
-  _input:
-    description: Calls at once that the server must carry.
-    type: int
-    required: true
-  cps:
-    description: >-
-      New calls per second at the busiest. Without it, as many as it takes to have that many calls
-      at once.
-    type: float
-  registrations:
-    description: Registered phones.
-    type: int
-    default: 0
-  functions:
-    description: >-
-      What the server does, C(edge) (SIP proxy), C(media) (relay), C(pbx), C(database),
-      C(storage).
-    type: list
-    elements: str
-    default: [edge, media, pbx, database]
+extends_documentation_fragment:
+  - ringmain.voip.sizing
 """
 
 EXAMPLES = r"""

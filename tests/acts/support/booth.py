@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from .agent import Agent
 from .lab import ROOT, Lab
 
 FOLDER = "/usr/local/lib/ringmain-acts"
@@ -31,7 +31,7 @@ class Call:
     ended_everywhere: bool
 
 
-class Booth:
+class Booth(Agent):
     """Two phones of the reserved tenant, registered for an hour."""
 
     CALLER, CALLEE = "901", "902"
@@ -45,9 +45,7 @@ class Booth:
             lab.put(probe, f"{UTILS_THERE}/{name}", (UTILS / name).read_text(encoding="utf-8"))
         agent = (HERE / "phone_agent.py").read_text(encoding="utf-8")
         lab.put(probe, f"{FOLDER}/phone_agent.py", agent)
-        self._process = lab.start(
-            probe, "env", f"PYTHONPATH={FOLDER}", "python3", f"{FOLDER}/phone_agent.py"
-        )
+        super().__init__(lab, probe, FOLDER, "phone_agent.py")
         for name, tone in ((self.CALLER, self.CALLER_TONE), (self.CALLEE, self.CALLEE_TONE)):
             self.ask("start", name=name, tone=tone, proxy=proxy, lifetime=LIFETIME)
             answer = self.ask(
@@ -61,22 +59,6 @@ class Booth:
                 expires=3600,
             )
             assert answer["param"].startswith("200"), f"{name} registers: {answer['param']}"
-
-    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """Have the agent on the probe do something."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            assert self._process.stderr is not None
-            raise AssertionError(f"the phones are gone: {self._process.stderr.read()[-2000:]}")
-        answer = json.loads(line)
-        assert isinstance(answer, dict)
-        if "error" in answer:
-            raise AssertionError(f"{what}: {answer['error']}\n{self.evidence()}")
-        return answer
 
     @property
     def target(self) -> str:
@@ -135,9 +117,3 @@ class Booth:
             text.append(f"phone {name}:")
             text += [f"  {line}" for line in self.ask("ladder", name=name, lines=lines)["lines"]]
         return "\n".join(text)
-
-    def close(self) -> None:
-        """End the phones; they unregister."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)

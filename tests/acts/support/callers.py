@@ -5,50 +5,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .agent import Agent
 from .lab import Lab
 
 FOLDER = "/usr/local/lib/ringmain-load"
 HERE = Path(__file__).parent
 
 Leg = Mapping[str, Any]
-
-
-class Agent:
-    """A program on one of the lab's machines that takes orders, one JSON object a line."""
-
-    def __init__(self, lab: Lab, host: str, program: str, *arguments: str) -> None:
-        self._program = program
-        self._process = lab.start(
-            host, "env", f"PYTHONPATH={FOLDER}", "python3", f"{FOLDER}/{program}", *arguments
-        )
-
-    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        """Give an order and wait for the answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            assert self._process.stderr is not None
-            error = self._process.stderr.read()[-2000:]
-            raise AssertionError(f"{self._program} is gone: {error}")
-        answer = json.loads(line)
-        assert isinstance(answer, dict)
-        assert "error" not in answer, f"{what}: {answer['error']}"
-        return answer
-
-    def close(self) -> None:
-        """Let it end in order."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
 
 
 class Callers(Agent):
@@ -67,7 +35,7 @@ class Callers(Agent):
             lab.put(probe, f"{FOLDER}/support/{name}", (HERE / name).read_text(encoding="utf-8"))
         agent = (HERE / "load_agent.py").read_text(encoding="utf-8")
         lab.put(probe, f"{FOLDER}/load_agent.py", agent)
-        super().__init__(lab, probe, "load_agent.py", proxy, "5060")
+        super().__init__(lab, probe, FOLDER, "load_agent.py", proxy, "5060")
         accounts = [
             {"user": user, "domain": domain, "password": password}
             for user, password in zip(users, passwords, strict=True)

@@ -113,7 +113,9 @@ class Agent:
         return {**found, "packets": packets.__dict__ if packets else None}
 
     def ladder(self, name: str, lines: int) -> dict[str, Any]:
-        """The last SIP messages of a phone."""
+        """The last SIP messages of a phone; none of one that did not start."""
+        if name not in self.phones:
+            return {"lines": []}
         return {"lines": phones.ladder(self.phones[name].log())[-lines:]}
 
     def close(self) -> None:
