@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from .archives import (
@@ -141,27 +142,45 @@ def package_cache(entries: Iterable[Archive], log: Path, enter: Iterable[str] = 
     )
 
 
-@contextlib.contextmanager
-def ensured(entries: list[Archive]) -> Iterator[tuple[str, bool]]:
+def ensured(entries: list[Archive]) -> AbstractContextManager[tuple[str, bool]]:
     """Give the key of the base tree for these archives, and whether it had to be built.
 
     Nobody deletes the tree inside the block: there, servers that stand on it come to be.
     """
     settings = inherited_settings()
-    text = recipe(entries, settings)
-    key = f"{SUITE}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    key = key_of(SUITE, recipe(entries, settings))
+    return kept("base", key, ROOM, "the base tree", lambda: build(key, entries, settings))
+
+
+def key_of(name: str, text: str) -> str:
+    """The key of what is built by this recipe."""
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def kept(
+    folder: str, key: str, room: int, what: str, make: Callable[[], None]
+) -> Iterator[tuple[str, bool]]:
+    """Build what the cache lacks; nobody deletes it inside the block.
+
+    Parameters:
+        folder: of the cache.
+        room: bytes that the disk must have free for it.
+        what: its name for people.
+        make: puts the directory `key` into the folder.
+    """
 
     def wait(pid: int) -> None:
-        say(f"waiting for process {pid}, which is at work on the base tree")
+        say(f"waiting for process {pid}, which is at work on {what}")
 
-    with locked(CACHE / "base.lock", wait):
-        built = not tree(key).is_dir()
+    with locked(CACHE / f"{folder}.lock", wait):
+        built = not (CACHE / folder / key).is_dir()
         if built:
-            remove_unused(CACHE / "base")
-            check_room(CACHE, ROOM)
-            say(f"building the base tree {key} (once)")
-            build(key, entries, settings)
-            say("base tree ready")
+            remove_unused(CACHE / folder)
+            check_room(CACHE, room)
+            say(f"building {what} {key} (once)")
+            make()
+            say(f"{what} is ready")
         yield key, built
 
 

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from . import base
 from .archives import SUITE, Archive
-from .machine import CACHE, check_room, locked, run, say
+from .machine import CACHE, run
 
 # The kernel of Debian's cloud images, and what a module needs to be built for it.
 KERNEL_PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "dkms", "udev")
@@ -55,28 +54,15 @@ def recipe(entries: list[Archive], settings: dict[str, str]) -> str:
     return json.dumps(parts, indent=1, sort_keys=True)
 
 
-@contextlib.contextmanager
-def ensured(entries: list[Archive]) -> Iterator[tuple[str, bool]]:
+def ensured(entries: list[Archive]) -> AbstractContextManager[tuple[str, bool]]:
     """Give the key of the image for these archives, and whether it had to be built.
 
     Nobody deletes the image inside the block.
     """
     settings = base.inherited_settings()
-    text = recipe(entries, settings)
-    key = f"{SUITE}-machine-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    def wait(pid: int) -> None:
-        say(f"waiting for process {pid}, which is at work on the image of virtual machines")
-
-    with locked(CACHE / "machine.lock", wait):
-        built = not directory(key).is_dir()
-        if built:
-            base.remove_unused(CACHE / "machine")
-            check_room(CACHE, ROOM)
-            say(f"building the image {key} of virtual machines (once, some two minutes)")
-            build(key, entries, settings)
-            say("image ready")
-        yield key, built
+    key = base.key_of(f"{SUITE}-machine", recipe(entries, settings))
+    what = "the image of virtual machines (some two minutes)"
+    return base.kept("machine", key, ROOM, what, lambda: build(key, entries, settings))
 
 
 def directory(key: str) -> Path:
