@@ -163,16 +163,22 @@ def foreign_table(whole: Cluster) -> Iterator[None]:
 
 
 def tracked(cluster: Cluster, server: str) -> tuple[int, int]:
-    """How many connections of SIP and of audio a server's kernel keeps track of."""
-    lines = cluster.lab.shell(server, "cat /proc/net/nf_conntrack").splitlines()
-    ports = [set(map(int, re.findall(r"port=(\d+)", line))) for line in lines if " udp " in line]
-    signalling = [bool(seen & {5060, 5062, 5080}) for seen in ports]
-    # A phone may send SIP, and an edge its orders to a relay (2223), from any port.
-    audio = [
-        any(30000 <= port <= 39999 for port in seen) and not (sip or 2223 in seen)
-        for seen, sip in zip(ports, signalling, strict=True)
-    ]
-    return sum(signalling), sum(audio)
+    """How many connections of SIP and of audio a server's kernel keeps track of.
+
+    By the server's own port: what others call from is theirs to choose, and what it asks of a
+    relay's port itself, as a scan does, is no audio.
+    """
+    own = {cluster.addresses.inside[server], outside(cluster, server)}
+    own |= {cluster.addresses.inside_ip, cluster.addresses.outside_ip}
+    signalling = audio = 0
+    for line in cluster.lab.shell(server, "cat /proc/net/nf_conntrack").splitlines():
+        ends = re.search(r" udp .*? src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", line)
+        if ends:
+            pairs = ((ends[1], int(ends[3])), (ends[2], int(ends[4])))
+            ports = {port for address, port in pairs if address in own}
+            signalling += bool(ports & {5060, 5062, 5080})
+            audio += any(30000 <= port <= 39999 for port in ports)
+    return signalling, audio
 
 
 @pytest.mark.usefixtures("foreign_table")
