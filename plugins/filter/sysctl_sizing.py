@@ -45,7 +45,7 @@ RETURN = r"""
 _value:
   description: Keys and values for sysctl.
   type: dict
-  sample: {"net.core.rmem_default": 212992, "net.ipv4.ip_local_reserved_ports":
+  sample: {"net.core.rmem_default": 479232, "net.ipv4.ip_local_reserved_ports":
   "10000-19999,30000-39999"}
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.ringmain.voip.plugins.module_utils import contract
+from ansible_collections.ringmain.voip.plugins.module_utils import capacity, contract
 
 COMMAND = "ansible-playbook -i my-cluster ringmain.voip.secrets"
 
@@ -430,6 +430,72 @@ def test_a_row_that_is_no_dictionary_does_not_hide_the_others(cluster: Cluster) 
         "ringmain_numbers[1] is '1001': write a dictionary with number, tenant, extension",
         "ringmain_services[1] is '1001': write a dictionary with tenant, dialled, kind",
     ]
+
+
+CODECS = ", ".join(capacity.CODECS)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        (
+            "ringmain_spare_nodes",
+            -1,
+            "ringmain_spare_nodes is -1: say how many nodes of each function may be missing at the "
+            "busiest, as a whole number from 0",
+        ),
+        (
+            "ringmain_hold_seconds",
+            "3m",
+            "ringmain_hold_seconds is '3m': say how long a call lasts on average, in whole seconds",
+        ),
+        (
+            "ringmain_packet_ms",
+            5,
+            "ringmain_packet_ms is 5: say how many milliseconds of audio are in one packet, "
+            "from 10 to 60",
+        ),
+        (
+            "ringmain_codecs",
+            [],
+            f"ringmain_codecs is []: list what phones and trunks may use, of {CODECS}",
+        ),
+        (
+            "ringmain_codecs",
+            ["PCMA", "MP3"],
+            f"ringmain_codecs has 'MP3', of which nothing is known: choose of {CODECS}",
+        ),
+        (
+            "ringmain_media_forwarding",
+            "fast",
+            "ringmain_media_forwarding is 'fast': choose one of kernel, userspace",
+        ),
+        ("ringmain_firewall", "maybe", "ringmain_firewall is 'maybe': write true or false"),
+        (
+            "ringmain_ssh_from",
+            [],
+            "ringmain_ssh_from is []: list the networks from which administrators come, such as "
+            "192.0.2.0/24; 0.0.0.0/0 is everywhere",
+        ),
+        (
+            "ringmain_ssh_from",
+            ["192.0.2.7/24"],
+            "ringmain_ssh_from has '192.0.2.7/24', which is no network in CIDR notation without "
+            "host bits: write one such as 192.0.2.0/24",
+        ),
+        (
+            "ringmain_database_engine",
+            "sqlite",
+            "ringmain_database_engine is 'sqlite': choose one of galera, postgresql",
+        ),
+    ],
+)
+def test_choices_of_the_cluster(
+    cluster: Cluster, variable: str, value: object, expected: str
+) -> None:
+    """Each with what it may be."""
+    cluster.inputs[variable] = value
+    assert cluster.errors() == [expected]
 
 
 # --- members and hosts ---------------------------------------------------------------------------
