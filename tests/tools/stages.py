@@ -64,8 +64,11 @@ STAGES = [
     Stage(
         "acts",
         15,
-        f"{IN_LAB} pytest tests/acts/test_load.py tests/acts"
-        " --ignore tests/acts/test_lab.py --ignore tests/acts/test_postgresql.py",
+        f"{IN_LAB} pytest"
+        + "".join(
+            f" tests/acts/test_{name}.py"
+            for name in ("load", "faults", "firewall", "host", "recovery", "repair", "second_run")
+        ),
         ("small",),
     ),
 ]
