@@ -28,11 +28,19 @@ class Lab:
     def __init__(self, lab_id: str) -> None:
         self.id = lab_id
 
+    def command(self, *words: str) -> list[str]:
+        """A command of lab.py, as words."""
+        return [sys.executable, str(PROGRAM), "--id", self.id, *words]
+
     def run(self, *words: str, given: str = "", timeout: float = 120) -> str:
         """Run lab.py and return its output. Raises LabError when it fails."""
-        command = [sys.executable, str(PROGRAM), "--id", self.id, *words]
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, timeout=timeout, check=False
+            self.command(*words),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         if done.returncode:
             shown = " ".join(words)
@@ -63,7 +71,7 @@ class Lab:
 
     def start(self, name: str, *command: str) -> subprocess.Popen[str]:
         """Start a program on a server with its input and output in pipes."""
-        words = [sys.executable, str(PROGRAM), "--id", self.id, "exec", name, "--", *command]
+        words = self.command("exec", name, "--", *command)
         pipe = subprocess.PIPE
         return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1)
 
