@@ -47,7 +47,8 @@ class Member:
     """What is known of one member.
 
     ``uuid`` and ``seqno`` are the recovered position (``NO_UUID``: never part of a cluster);
-    ``seqno`` -1 means unknown. ``view`` is None after an orderly stop.
+    ``seqno`` -1 means unknown. ``view`` is None after an orderly stop. ``room`` says whether its
+    disk has room for what comes.
     """
 
     phase: str = STOPPED
@@ -57,6 +58,7 @@ class Member:
     view: View | None = None
     synced: bool = False
     running: bool = False
+    room: bool = True
 
     @property
     def virgin(self) -> bool:
@@ -166,6 +168,7 @@ def member_from_dict(data: Mapping[str, Any]) -> Member:
             view=view,
             synced=bool(data.get("synced", False)),
             running=bool(data.get("running", False)),
+            room=bool(data.get("room", True)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a member's state: {error!r}") from error
@@ -188,6 +191,28 @@ def usable(status: Mapping[str, str]) -> tuple[bool, str]:
     if comment == "Donor/Desynced" and status.get("wsrep_cluster_size") in ("1", "2"):
         return True, "donor, and the only member that can work"
     return False, f"local state is {comment}"
+
+
+def makes_way(me: str, order: Sequence[str], states: Mapping[str, Member | None]) -> bool:
+    """Decide whether a running member that has no room left must go.
+
+    MariaDB waits for room in the middle of a commit, and Galera's flow control has all members wait
+    with it: nobody writes any more. Without this member the others go on. It stays where they would
+    have no majority, or no more room themselves.
+    """
+    mine = states.get(me)
+    if mine is None or mine.room:
+        return False
+    able = [
+        name
+        for name in order
+        if name != me
+        and (state := states.get(name)) is not None
+        and state.phase == PRIMARY
+        and state.synced
+        and state.room
+    ]
+    return 2 * len(able) > len(order)
 
 
 def _foreign(mine: Member, known: Mapping[str, Member]) -> list[str]:
@@ -238,7 +263,9 @@ def _join(
     if not synced:
         return Action("wait", f"{primaries[0]} is in the primary component, but not synced")
     before = [
-        name for name in order[: order.index(me)] if name in known and known[name].phase == WAITING
+        name
+        for name in order[: order.index(me)]
+        if name in known and known[name].phase == WAITING and known[name].room
     ]
     if before:
         return Action("wait", f"{before[0]} joins the cluster first")
@@ -263,6 +290,8 @@ def boot_action(me: str, order: Sequence[str], states: Mapping[str, Member | Non
 
     primaries = [name for name, state in known.items() if state.phase == PRIMARY and name != me]
     foreign = _foreign(mine, {name: known[name] for name in primaries} or known)
+    if primaries and not foreign and not mine.room:
+        return Action("wait", "its disk has too little room to join: make some in /var/lib/mysql")
     if primaries and not foreign:
         return _join(me, order, known, primaries)
     if mine.virgin:

@@ -85,7 +85,7 @@ class Host:
         """Tell the host where the members' agents are."""
         self.program.ask = self._asker(ports)
         members = [{"name": name, "address": name} for name in ports]
-        cluster = {"name": self.name, "members": members, "health_port": 0}
+        cluster = {"name": self.name, "members": members, "health_port": 0, "reserve_mb": 1}
         (self.program.HERE / "cluster.json").write_text(json.dumps(cluster))
 
     def _asker(self, ports: dict[str, int]) -> Any:

@@ -55,6 +55,41 @@ def test_members_join_one_at_a_time_in_order() -> None:
     assert boot("c", replace(UP, synced=False), None, WAITS).action == "wait"
 
 
+def test_a_member_without_room_does_not_join() -> None:
+    full = replace(WAITS, room=False)
+    action = boot("b", UP, full, WAITS)
+    assert action.action == "wait"
+    assert "too little room" in action.reason
+    # It holds up nobody.
+    assert boot("c", UP, full, WAITS).action == "join"
+    # Without a cluster that goes on meanwhile, a little room is better than no database.
+    assert boot("a", replace(LAST, room=False), WAITS, WAITS).action == "bootstrap"
+
+
+FULL = replace(UP, room=False)
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "goes"),
+    [
+        (UP, UP, True),
+        (UP, None, False),
+        (UP, Member(phase=galera.NON_PRIMARY, running=True), False),
+        # Nobody can go on without it, or all would go.
+        (UP, FULL, False),
+        (FULL, FULL, False),
+    ],
+)
+def test_a_member_without_room_goes_where_the_others_can_go_on(
+    b: Member | None, c: Member | None, goes: bool
+) -> None:
+    assert galera.makes_way("a", ORDER, {"a": FULL, "b": b, "c": c}) is goes
+    assert not galera.makes_way("a", ORDER, {"a": UP, "b": b, "c": c})
+    # It may hang, and its own state be unknown to the others: what counts is that it has no room.
+    hangs = Member(running=True, room=False)
+    assert galera.makes_way("a", ORDER, {"a": hangs, "b": b, "c": c}) is goes
+
+
 def test_a_new_member_never_creates_a_cluster_by_itself() -> None:
     assert everyone(NEW, NEW, NEW) == ["wait"] * 3
     assert boot("a", NEW, WAITS, WAITS).action == "wait"

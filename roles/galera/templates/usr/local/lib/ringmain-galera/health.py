@@ -8,15 +8,20 @@ GET /state  what the other members need to know when they start (the start helpe
 One thread holds one connection over the unix socket and asks twice a second; requests are
 answered from its last answer, so that any number of them costs the database nothing. An answer
 older than MAX_AGE counts for nothing: a frozen server still accepts connections.
+
+It also looks at the disk: ringmain-galera-room.path ends a member that has to make way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 import sys
 import threading
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,7 +29,11 @@ from typing import Any
 import pymysql
 
 HERE = Path(__file__).resolve().parent
+DATA = Path("/var/lib/mysql")
 START_FILE = Path("/run/ringmain-galera/start.json")
+LEAVE_FILE = Path("/run/ringmain-galera-health/leave")
+ASK_SECONDS = 1.0
+LEAVE_SECONDS = 5.0
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 0.7
 MAX_AGE_SECONDS = 1.5
@@ -92,7 +101,56 @@ class Poller(threading.Thread):
         return {}, trouble, runs
 
 
-def state(status: dict[str, str], runs: bool) -> Any:
+class Watcher(threading.Thread):
+    """Holds whether the disk has room, and has a member without any make way."""
+
+    def __init__(self, cluster: dict[str, Any], poller: Poller) -> None:
+        super().__init__(daemon=True)
+        self.cluster = cluster
+        self.poller = poller
+        self.room = True
+
+    def run(self) -> None:
+        while True:
+            disk = os.statvfs(DATA)
+            self.room = disk.f_bavail * disk.f_frsize >= self.cluster["reserve_mb"] * 1024 * 1024
+            # Who still waits to start waits for room as well.
+            if not self.room and self.poller.status()[2] and not START_FILE.exists():
+                self.look_around()
+            time.sleep(POLL_SECONDS)
+
+    def look_around(self) -> None:
+        """Go if the others can do without this member."""
+        name = self.cluster["name"]
+        order = [member["name"] for member in self.cluster["members"]]
+        states = {
+            member["name"]: self.ask(member["address"])
+            for member in self.cluster["members"]
+            if member["name"] != name
+        }
+        mine = galera.Member(running=True, room=False)
+        if galera.makes_way(name, order, {**states, name: mine}):
+            print(
+                f"less than {self.cluster['reserve_mb']} MB are free in {DATA}: this member "
+                "leaves, or the others would wait for it; it comes back when there is room",
+                flush=True,
+            )
+            LEAVE_FILE.touch()
+            # Its end takes a moment; a second word would end what starts after it.
+            time.sleep(LEAVE_SECONDS)
+
+    def ask(self, address: str) -> Any:
+        """Ask another member for its state; None when it does not answer with one."""
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{self.cluster['health_port']}/state"
+        try:
+            with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:
+                return galera.member_from_dict(json.load(answer))
+        except (OSError, ValueError):
+            return None
+
+
+def state(status: dict[str, str], runs: bool, room: bool) -> Any:
     """Describe this member for the others."""
     try:
         told = galera.member_from_dict(json.loads(START_FILE.read_text(encoding="utf-8")))
@@ -110,6 +168,7 @@ def state(status: dict[str, str], runs: bool) -> Any:
                 view=told.view if told else None,
                 synced=synced,
                 running=True,
+                room=room,
             )
         )
     if told is not None:
@@ -126,11 +185,12 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "ringmain-galera"
     sys_version = ""
     poller: Poller
+    watcher: Watcher
 
     def do_GET(self) -> None:
         status, trouble, runs = self.poller.status()
         if self.path == "/state":
-            self.answer(200, "application/json", json.dumps(state(status, runs)))
+            self.answer(200, "application/json", json.dumps(state(status, runs, self.watcher.room)))
         elif self.path == "/":
             good, text = galera.usable(status) if status else (False, trouble)
             self.answer(200 if good else 503, "text/plain", text + "\n")
@@ -140,11 +200,13 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, code: int, kind: str, text: str) -> None:
         """Send one whole answer."""
         body = text.encode()
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        # HAProxy does not wait for more than the status.
+        with contextlib.suppress(ConnectionError):
+            self.send_response(code)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing: several requests arrive every second."""
@@ -169,7 +231,9 @@ def main() -> None:
     cluster = json.loads((HERE / "cluster.json").read_text(encoding="utf-8"))
     poller = Poller(cluster["socket"], cluster["user"])
     poller.start()
-    Handler.poller = poller
+    watcher = Watcher(cluster, poller)
+    watcher.start()
+    Handler.poller, Handler.watcher = poller, watcher
     if ":" in cluster["address"]:
         Server.address_family = socket.AF_INET6
     Server((cluster["address"], cluster["health_port"]), Handler).serve_forever()

@@ -80,6 +80,12 @@ def own_state() -> galera.Member:
     )
 
 
+def has_room(reserve_mb: int) -> bool:
+    """Whether there is room to join: twice what a running member keeps, or it would soon go."""
+    disk = os.statvfs(DATA)
+    return disk.f_bavail * disk.f_frsize >= 2 * reserve_mb * 1024 * 1024
+
+
 def ask(address: str, port: int) -> galera.Member | None:
     """Ask one member for its state; None when it does not answer with one."""
     host = f"[{address}]" if ":" in address else address
@@ -123,6 +129,9 @@ def wait_for_action(cluster: dict[str, Any], mine: galera.Member) -> galera.Acti
             if order_given == galera.order_text(mine):
                 return galera.Action("bootstrap", "an operator's run ordered it")
             print(f"an order for another position is ignored: {order_given.strip()}", flush=True)
+        if mine.room != has_room(cluster["reserve_mb"]):
+            mine = dataclasses.replace(mine, room=not mine.room)
+            publish(mine)
         action = galera.boot_action(cluster["name"], order, ask_all(cluster, mine))
         if action.action == "join":
             # Say so, then look again: two that look at one moment both see the other, and the
