@@ -35,13 +35,27 @@ ENGINES: dict[str, dict[str, t.Any]] = {
     "galera": {
         "driver": "mariadb",
         "socket": "/run/mysqld/mysqld.sock",
-        "health": {"port": "database_health", "path": "/", "tls": False, "rise": 3},
+        "health": {
+            "port": "database_health",
+            "method": "GET",
+            "path": "/",
+            "tls": False,
+            "rise": 3,
+        },
         "data": "/var/lib/mysql/grastate.dat",
     },
     "postgresql": {
         "driver": "postgresql",
         "socket": "/run/postgresql",
-        "health": {"port": "patroni_rest", "path": "/primary", "tls": True, "rise": 1},
+        # OPTIONS: an answer without a body. HAProxy closes as soon as it has read the status, and
+        # Patroni logs each body that it cannot get rid of.
+        "health": {
+            "port": "patroni_rest",
+            "method": "OPTIONS",
+            "path": "/primary",
+            "tls": True,
+            "rise": 1,
+        },
         "data": "/var/lib/postgresql/17/ringmain/PG_VERSION",
     },
 }

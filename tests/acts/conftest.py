@@ -22,8 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from support.booth import Booth
 from support.cluster import Addresses, Cluster
+from support.database import Database
 from support.lab import Lab
 from support.playbooks import INVENTORY
+from support.results import Results
+from support.show import Show
 
 # The collection's own modules under their full names, before any act imports them.
 init_plugin_loader([str(Path(__file__).resolve().parents[2] / ".cache" / "collections")])
@@ -82,3 +85,16 @@ def whole(cluster: Cluster) -> Iterator[Cluster]:
     yield cluster
     took = cluster.wait_until_whole(WHOLE_SECONDS)
     print(f"whole {took:.1f} s after the act")
+
+
+@pytest.fixture(scope="session")
+def database(cluster: Cluster, inventory: Any) -> Database:
+    """The cluster's database, of whichever engine."""
+    return Database(cluster, inventory["ringmain_secrets"]["database_asterisk_password"])
+
+
+@pytest.fixture(scope="session")
+def show(cluster: Cluster, booth: Booth, database: Database) -> Show:
+    """What writes rows and makes calls through a fault; RINGMAIN_RESULTS names a file for it."""
+    path = os.environ.get("RINGMAIN_RESULTS")
+    return Show(cluster, booth, database, Results(Path(path) if path else None))

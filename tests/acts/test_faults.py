@@ -9,10 +9,10 @@ A failed attempt is a call that was begun after the fault and is not answered by
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from support.booth import Booth, Call
+from support.booth import Booth
 from support.cluster import Cluster
+from support.show import all_answered
 
 # From power-on of all servers to a whole cluster.
 COLD_START_SECONDS = 180.0
@@ -21,22 +21,6 @@ COLD_START_SECONDS = 180.0
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 6.0
 GAP_MS = 200
-
-
-def all_answered(cluster: Cluster, booth: Booth, calls: Sequence[Call], what: str) -> None:
-    """Fail with the evidence if one of the calls was not answered."""
-    failed = [
-        f"call {number}: {call.reason}"
-        for number, call in enumerate(calls, start=1)
-        if not call.answered
-    ]
-    slowest = max(call.seconds for call in calls)
-    print(
-        f"{what}: {len(failed)} of {len(calls)} calls failed; "
-        f"the first was answered after {calls[0].seconds:.2f} s, the slowest after {slowest:.2f} s"
-    )
-    if failed:
-        raise AssertionError(f"{cluster.evidence(what, failed)}\n{booth.evidence()}")
 
 
 def test_control_without_a_fault(whole: Cluster, booth: Booth) -> None:

@@ -12,7 +12,8 @@ from support.booth import Booth
 from support.cluster import Cluster
 from support.lab import ROOT
 from support.playbooks import Outcome, play
-from test_faults import COLD_START_SECONDS, all_answered
+from support.show import all_answered
+from test_faults import COLD_START_SECONDS
 
 RECOVER = ROOT / "playbooks" / "recover_database.yml"
 OTHER = "99999999-0000-11f1-8000-000000000000"

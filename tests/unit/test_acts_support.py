@@ -43,6 +43,12 @@ def plays(support: ModuleType) -> Any:
     return importlib.import_module("acts_support.playbooks")
 
 
+@pytest.fixture(scope="module")
+def database(support: ModuleType) -> Any:
+    """The module that keeps what a writer of rows was told."""
+    return importlib.import_module("acts_support.database")
+
+
 INSIDE = {"srv1": "198.19.3.11", "srv2": "198.19.3.12", "srv3": "198.19.3.13"}
 FLOATING = ["198.18.3.10", "198.19.3.10"]
 
@@ -186,3 +192,15 @@ def test_excerpt_has_the_plan_and_the_role(plays: Any, tmp_path: Path) -> None:
     assert "role: ringmain.voip.keepalived\n" not in text
     with pytest.raises(AssertionError, match=r"site\.yml does not run"):
         plays.excerpt(["nothing"], tmp_path)
+
+
+def test_longest_time_without_a_row_counts_from_the_first_to_the_end(database: Any) -> None:
+    rows = database.Rows("act")
+    for line in ("5.0 - refused", "10.0 + 2", "10.5 + 3", "10.6 - gone", "12.0 + 5"):
+        rows.hear(f"{line}\n")
+    rows.began = 10.0
+    assert list(rows.acknowledged) == [2, 3, 5]
+    assert rows.complaints == {"refused": 1, "gone": 1}
+    assert rows.longest == 1.5
+    rows.hear("15.0 . 0.250\n")
+    assert (rows.longest, rows.stall) == (3.0, 0.25)

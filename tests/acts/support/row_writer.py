@@ -3,15 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a server: writes numbered call records through the local HAProxy until its input ends.
 
-Arguments: driver, port, password, a name for the rows. Then it prints one JSON object: the numbers
-of the rows whose insertion was acknowledged, and the longest time between two acknowledgements.
-A row that was not acknowledged may be there or not; its number is not used again.
+Arguments: `write` or `read`, driver, port, a name for the rows; the password is the first line of
+the input. Each event is one line, printed when it happens, so that whoever listens has it even when
+this server loses its power:
+
+    TIME + NUMBER    the insertion of this row was acknowledged
+    TIME - WORDS     that of the next number was not; it may be there or not
+    TIME . SECONDS   the end, and by how much a thread that only sleeps was late at the worst
+
+TIME is the kernel's monotonic clock. `read` prints the numbers that are there, one in a line.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import threading
 import time
@@ -23,6 +28,7 @@ INSERT = (
     "INSERT INTO cdr (uniqueid, sequence, calldate, userfield)"
     " VALUES (%s, %s, '2000-01-01 00:00:00', 'row of an act')"
 )
+SELECT = "SELECT sequence FROM cdr WHERE uniqueid = %s"
 
 
 def connect(driver: str, port: int, password: str) -> Any:
@@ -53,20 +59,30 @@ def connect(driver: str, port: int, password: str) -> Any:
     )
 
 
-def main() -> None:
+def say(sign: str, what: object) -> None:
+    """Print one event."""
+    print(f"{time.monotonic():.3f} {sign} {what}", flush=True)
+
+
+def write(driver: str, port: int, password: str, name: str) -> None:
     """Write until standard input is closed."""
-    driver, port, password, name = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
     ended = threading.Event()
+    lateness = [0.0]
 
     def wait_for_end() -> None:
         sys.stdin.read()
         ended.set()
 
-    threading.Thread(target=wait_for_end, daemon=True).start()
+    def sleep() -> None:
+        while not ended.is_set():
+            began = time.monotonic()
+            time.sleep(PAUSE_SECONDS)
+            lateness[0] = max(lateness[0], time.monotonic() - began - PAUSE_SECONDS)
+
+    for work in (wait_for_end, sleep):
+        threading.Thread(target=work, daemon=True).start()
     connection: Any = None
-    acknowledged: list[int] = []
-    complaints: dict[str, int] = {}
-    number, longest, last = 0, 0.0, time.monotonic()
+    number = 0
     while not ended.is_set():
         number += 1
         try:
@@ -75,16 +91,25 @@ def main() -> None:
             with connection.cursor() as cursor:
                 cursor.execute(INSERT, (name, number))
         except Exception as error:  # whatever it is, the row is not acknowledged
-            text = str(error).strip().splitlines()[0][:120] if str(error).strip() else repr(error)
-            complaints[text] = complaints.get(text, 0) + 1
+            say("-", (str(error).strip() or repr(error)).splitlines()[0][:120])
             connection = None
         else:
-            acknowledged.append(number)
-            now = time.monotonic()
-            longest, last = max(longest, now - last), now
+            say("+", number)
         time.sleep(PAUSE_SECONDS)
-    longest = max(longest, time.monotonic() - last)
-    print(json.dumps({"acknowledged": acknowledged, "longest": longest, "complaints": complaints}))
+    say(".", f"{lateness[0]:.3f}")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    verb, driver, port, name = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    password = sys.stdin.readline().strip()
+    if verb == "write":
+        write(driver, port, password, name)
+        return
+    with connect(driver, port, password).cursor() as cursor:
+        cursor.execute(SELECT, (name,))
+        for (number,) in cursor.fetchall():
+            print(number)
 
 
 if __name__ == "__main__":

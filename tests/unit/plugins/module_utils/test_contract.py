@@ -864,7 +864,13 @@ def test_the_plan(cluster: Cluster) -> None:
         "database": {
             "driver": "mariadb",
             "socket": "/run/mysqld/mysqld.sock",
-            "health": {"port": 9200, "path": "/", "tls": False, "rise": 3},
+            "health": {
+                "port": 9200,
+                "method": "GET",
+                "path": "/",
+                "tls": False,
+                "rise": 3,
+            },
             "others": {"postgresql": "/var/lib/postgresql/17/ringmain/PG_VERSION"},
         },
         "peak_calls": 200,
@@ -974,7 +980,13 @@ def test_another_engine_changes_what_clients_need_to_know(cluster: Cluster) -> N
     assert plan["database"] == {
         "driver": "postgresql",
         "socket": "/run/postgresql",
-        "health": {"port": 8008, "path": "/primary", "tls": True, "rise": 1},
+        "health": {
+            "port": 8008,
+            "method": "OPTIONS",
+            "path": "/primary",
+            "tls": True,
+            "rise": 1,
+        },
         "others": {"galera": "/var/lib/mysql/grastate.dat"},
     }
     for host in plan["hosts"].values():
