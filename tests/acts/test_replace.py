@@ -12,7 +12,7 @@ from support.booth import Booth, Call
 from support.cluster import Cluster
 from support.lab import ROOT
 from support.playbooks import SITE, play
-from test_faults import all_answered
+from support.show import all_answered
 
 REPLACE = ROOT / "playbooks" / "replace_node.yml"
 
