@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv check check-newest demo test bench lab-up lab-down
+.PHONY: help venv check check-newest demo test bench soak lab-up lab-down
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache/collections
@@ -29,6 +29,9 @@ demo: venv ## a whole telephone system on this machine, and two phones that talk
 
 test: venv ## everything CI runs, with what each stage took; as root (KEEP_LAB=1 leaves the lab)
 	@tests/tools/stages.py
+
+soak: venv ## all faults of PostgreSQL, and the table of them in docs/reliability.md; as root
+	@tests/tools/soak
 
 bench: venv ## measurements, each printed as JSON; as root, on a machine that does nothing else
 	@tests/tools/bench

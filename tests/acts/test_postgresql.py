@@ -9,18 +9,23 @@ share are in test_database_faults.py.
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
 from support.cluster import Cluster
+from support.database import Database
+from support.lab import everywhere
 from support.postgresql import PATRONICTL, Postgres
-from support.show import Show
+from support.show import BEFORE_SECONDS, Show
 from test_database_faults import another
 
 # Nobody takes writes for longer: from the timers in roles/postgresql/vars/main.yml.
 PROCESS_SECONDS = 15.0
 HOST_SECONDS = 30.0
-SWITCHOVER_SECONDS = 15.0
+SWITCHOVER_SECONDS = 3.0
+# From power-on of a server that makes two of three.
+BACK_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def test_switchover(whole: Cluster, show: Show, postgres: Postgres) -> None:
     primary, heir = postgres.primary(), postgres.with_role("Sync Standby")
     words = f"switchover --leader {primary} --candidate {heir} --force"
     act = partial(whole.lab.shell, primary, f"{PATRONICTL} {words}")
-    show("switchover", act, another(whole, primary, heir), 5.0, bound=SWITCHOVER_SECONDS)
+    show("switchover", act, another(whole, primary, heir), 5.0, SWITCHOVER_SECONDS)
     assert postgres.primary() == heir
 
 
@@ -58,3 +63,49 @@ def test_etcd_loses_its_leader(whole: Cluster, show: Show, postgres: Postgres) -
     act = partial(whole.lab.shell, leader, "systemctl kill -s KILL etcd.service")
     show("SIGKILL of etcd's leader", act, another(whole, leader), PROCESS_SECONDS)
     assert postgres.primary() == primary
+
+
+def test_no_standby_left(whole: Cluster, show: Show, postgres: Postgres) -> None:
+    """Both standbys' Patroni and PostgreSQL are stopped: the primary goes on alone."""
+    primary = postgres.primary()
+    standbys = [name for name in whole.servers if name != primary]
+
+    def both(verb: str) -> None:
+        command = f"systemctl {verb} patroni"
+        done = everywhere(standbys, lambda name: whole.lab.shell(name, command, timeout=130))
+        assert done == dict.fromkeys(standbys, ""), done
+
+    show(
+        "both standbys stopped",
+        partial(both, "stop"),
+        primary,
+        PROCESS_SECONDS,
+        undo=partial(both, "start"),
+    )
+    assert postgres.primary() == primary
+
+
+def test_most_of_etcd_lost(
+    whole: Cluster, database: Database, show: Show, postgres: Postgres
+) -> None:
+    """Both standbys' servers lose power, and etcd its majority with them.
+
+    Nothing is acknowledged while the primary is alone; one server back is enough.
+    """
+    primary = postgres.primary()
+    first, second = (name for name in whole.servers if name != primary)
+    with database.writing(primary) as rows:
+        time.sleep(BEFORE_SECONDS)
+        whole.lab.power_off(first, second)
+        cut = time.monotonic()
+        calls = show.calls_until(cut + HOST_SECONDS)
+        on = time.monotonic()
+        whole.lab.power_on(first)
+        while max(rows.acknowledged.values()) < on:
+            assert time.monotonic() < on + BACK_SECONDS, whole.evidence("no write", [])
+            time.sleep(0.5)
+    back = min(moment for moment in rows.acknowledged.values() if moment > on) - on
+    whole.lab.power_on(second)
+    database.look_for(rows, primary)
+    show.judge("power cut of both standbys, then one on", rows, back, BACK_SECONDS, calls)
+    assert [moment - cut for moment in rows.acknowledged.values() if cut < moment < on] == []

@@ -72,6 +72,14 @@ STAGES = [
         ),
         ("small",),
     ),
+    # The other engine, in a lab of its own that takes the place of this one.
+    Stage(
+        "postgresql",
+        8,
+        "tests/tools/postgresql tests/acts/test_database_faults.py::test_killed"
+        " tests/acts/test_postgresql.py::test_switchover",
+        ("asterisk",),
+    ),
 ]
 AFTERWARDS = "ansible-playbook playbooks/lab.yml -e lab_state=absent"
 

@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Put what acts have seen into docs/reliability.md: NAME of the markers there, FILE of results.
+
+The table stands between `<!-- NAME: written by the run -->` and `<!-- NAME: end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+HEAD = (
+    "| fault | acknowledged rows missing | nobody took writes for | bound | failed calls |\n"
+    "| --- | --- | --- | --- | --- |\n"
+)
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows of a table, in the order in which the acts ran."""
+    return HEAD + "".join(
+        f"| {what} | {row['missing']} of {row['acknowledged']} | {row['gap']} s"
+        f" | {row['bound']:g} s | {row['failed']} of {row['calls']} |\n"
+        for what, row in results.items()
+    )
+
+
+def insert(page: str, name: str, text: str) -> str:
+    """The page with a text between its markers. Raises ValueError where there are none."""
+    begin, end = f"<!-- {name}: written by the run -->\n", f"<!-- {name}: end -->"
+    if begin not in page or end not in page:
+        raise ValueError(f"there are no markers {begin.strip()} and {end}")
+    before, _sign, rest = page.partition(begin)
+    return f"{before}{begin}{text}{end}{rest.partition(end)[2]}"
+
+
+def main() -> None:
+    """Do it."""
+    name, file = sys.argv[1:]
+    results = json.loads(Path(file).read_text(encoding="utf-8"))
+    page = insert(PAGE.read_text(encoding="utf-8"), name, table(results))
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
