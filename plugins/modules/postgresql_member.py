@@ -15,6 +15,9 @@ description:
   - The settings that all members share are kept in etcd, not in a file. The primary compares them
     with the wanted ones and replaces them when they differ. Patroni takes them up within seconds;
     nothing is restarted.
+  - When Patroni still shows another certificate than the one in the file, which was renewed, it is
+    told to reload, and PostgreSQL with it. No connection ends. (etcd reads the file for each new
+    connection.)
 extends_documentation_fragment:
   - ringmain.voip.attributes
 attributes:
@@ -83,6 +86,11 @@ seconds:
   returned: always
   type: float
   sample: 0.1
+renewed:
+  description: Whether Patroni and PostgreSQL had to take up a new certificate.
+  returned: always
+  type: bool
+  sample: false
 settings:
   description: Names of the settings that were not as wanted.
   returned: always
@@ -92,7 +100,10 @@ settings:
 """
 
 import json
+import socket
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -103,11 +114,15 @@ from ansible_collections.ringmain.voip.plugins.module_utils.patroni import (
     is_primary,
 )
 
+RELOAD_SECONDS = 15.0
+
 
 class Patroni:
     """The REST API of one member."""
 
     def __init__(self, params: dict[str, Any]) -> None:
+        self.address = (params["address"], params["port"])
+        self.file = Path(params["certificate"])
         self.url = f"https://{params['address']}:{params['port']}"
         self.tls = {
             "ca_path": params["ca"],
@@ -128,7 +143,31 @@ class Patroni:
             use_proxy=False,
             **self.tls,
         ) as answer:
-            return json.load(answer)
+            text = answer.read().decode()
+        return json.loads(text) if text.startswith(("{", "[")) else text
+
+    def shows_its_file(self) -> bool:
+        """Whether the certificate it shows is the one in the file. Raises OSError."""
+        # Whatever it shows is compared; nothing is believed that it says.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection(self.address, timeout=5) as plain,
+            context.wrap_socket(plain) as wrapped,
+        ):
+            shown = wrapped.getpeercert(binary_form=True)
+        first, end, _rest = self.file.read_text(encoding="utf-8").partition(ssl.PEM_FOOTER)
+        return shown == ssl.PEM_cert_to_DER_cert(f"{first}{end}")
+
+    def renew(self) -> None:
+        """Have it and its PostgreSQL read the certificate again. Raises OSError."""
+        self.ask("/reload", "POST", {})
+        deadline = time.monotonic() + RELOAD_SECONDS
+        while not self.shows_its_file():
+            if time.monotonic() > deadline:
+                raise OSError(f"it does not show the new certificate in {self.file}")
+            time.sleep(0.2)
 
     def status(self) -> dict[str, Any] | None:
         """Say where the member stands; None when that is not to be had."""
@@ -167,12 +206,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "role": status.get("role", ""),
         "seconds": round(time.monotonic() - started, 1),
         "settings": [],
+        "renewed": bool(status) and not patroni.shows_its_file(),
     }
+    if result["renewed"]:
+        result["changed"] = True
+        if not module.check_mode:
+            patroni.renew()
     if is_primary(status):
         wanted = module.params["settings"]
         found = patroni.ask("/config")
         names = differences(wanted, found)
-        result |= {"changed": bool(names), "settings": names}
+        result |= {"changed": result["changed"] or bool(names), "settings": names}
         if names and not module.check_mode:
             patroni.ask("/config", "PUT", wanted)
         if module._diff and names:

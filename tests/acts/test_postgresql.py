@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
 from support.database import Database
 from support.lab import everywhere
+from support.playbooks import excerpt, play
 from support.postgresql import PATRONICTL, Postgres
 from support.show import BEFORE_SECONDS, Show
 from test_database_faults import another
@@ -26,6 +28,8 @@ HOST_SECONDS = 30.0
 SWITCHOVER_SECONDS = 3.0
 # From power-on of a server that makes two of three.
 BACK_SECONDS = 60.0
+
+CERTIFICATE = "/etc/ringmain/tls/cert.pem"
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +113,31 @@ def test_most_of_etcd_lost(
     database.look_for(rows, primary)
     show.judge("power cut of both standbys, then one on", rows, back, BACK_SECONDS, calls)
     assert [moment - cut for moment in rows.acknowledged.values() if cut < moment < on] == []
+
+
+def test_renewed_certificate_is_taken_up(
+    whole: Cluster, postgres: Postgres, tmp_path: Path
+) -> None:
+    """A server's certificate is made anew: its three daemons show it, and none was restarted."""
+    server = postgres.primary()
+    units = ("patroni", "etcd")
+    before = [whole.process(server, unit) for unit in units]
+    whole.lab.shell(server, f"rm {CERTIFICATE}")
+    outcome = play(
+        excerpt(("certificates", "postgresql"), tmp_path),
+        *("-e", "ringmain_database_engine=postgresql", "--limit", server),
+    )
+    assert outcome.code == 0, outcome.output
+    assert [whole.process(server, unit) for unit in units] == before
+    on_disk = whole.lab.shell(server, f"openssl x509 -noout -serial -in {CERTIFICATE}")
+    for name, port, words in (
+        ("Patroni", 8008, ""),
+        ("etcd", 2379, ""),
+        ("PostgreSQL", 3306, "-starttls postgres"),
+    ):
+        script = (
+            f"openssl s_client -connect {whole.addresses.inside[server]}:{port} {words}"
+            " </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        )
+        assert whole.lab.shell(server, script) == on_disk, f"{name} shows an old certificate"
+    assert postgres.primary() == server

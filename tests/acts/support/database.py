@@ -37,7 +37,8 @@ for row in csv.DictReader(io.StringIO(text)):
 class Engine:
     """What differs between two engines when something is done to them from outside.
 
-    ``main`` and ``every`` are shell commands that print the server's process and all its processes.
+    ``main`` and ``every`` are shell commands that print the server's process and all its processes;
+    ``ask`` runs the statement that stands behind it, as the administrator.
     ``bounds`` says for how many seconds nobody takes writes at the most: after the process dies
     (``killed``), stands still (``frozen``), its server and the others do not reach each other
     (``cut_off``) or it loses power (``power_cut``), and from power-on of all servers to the first
@@ -48,6 +49,7 @@ class Engine:
     driver: str
     main: str
     every: str
+    ask: str
     bounds: Mapping[str, float]
 
 
@@ -57,6 +59,7 @@ ENGINES = {
         "mariadb",
         "systemctl show -P MainPID mariadb.service",
         "pgrep -x mariadbd",
+        "mariadb --batch --skip-column-names ringmain -e",
         {"killed": 15.0, "frozen": 15.0, "cut_off": 15.0, "power_cut": 15.0, "cold": 120.0},
     ),
     # From the timers in roles/postgresql/vars/main.yml.
@@ -65,6 +68,7 @@ ENGINES = {
         "postgresql",
         "head -n 1 /var/lib/postgresql/17/ringmain/postmaster.pid",
         "pgrep -x postgres",
+        "psql -h /run/postgresql -p 3306 -U postgres -At ringmain -c",
         {"killed": 15.0, "frozen": 30.0, "cut_off": 30.0, "power_cut": 30.0, "cold": 120.0},
     ),
 }
