@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from .booth import Booth, Call
 from .cluster import Cluster
@@ -54,7 +55,7 @@ class Show:
         bound: float | None = None,
         undo: Callable[[], object] = lambda: None,
     ) -> Rows:
-        """Write on the spared server; act, call for so many seconds, undo.
+        """Write on the spared server; act, call for so many seconds meanwhile, undo.
 
         No acknowledged row may be missing, no call may fail, and nobody may take writes for longer
         than the bound (if not given: than it is called for).
@@ -64,8 +65,10 @@ class Show:
             with self.database.writing(spared) as rows:
                 time.sleep(BEFORE_SECONDS)
                 began = time.monotonic()
-                act()
-                calls += self.calls_until(began + seconds)
+                with ThreadPoolExecutor(max_workers=1) as pool:
+                    acting = pool.submit(act)
+                    calls += self.calls_until(began + seconds)
+                    acting.result()
                 time.sleep(AFTER_SECONDS)
         finally:
             undo()
