@@ -445,6 +445,13 @@ class Phone:
         """End a call. Raises PhoneError when it has ended already."""
         self.control.command("hangup", call_id)
 
+    def crashed(self, patience: float = 0.0) -> bool:
+        """Whether a signal that nobody here sent has ended the process, or does so in a moment."""
+        try:
+            return self._process.wait(patience) < 0
+        except subprocess.TimeoutExpired:
+            return False
+
     def recording(self) -> bytes:
         """What was heard in the call that has just ended (or is still going on)."""
         # The phone closes the file after it has told of the end; an answer comes after that.

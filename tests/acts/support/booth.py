@@ -75,6 +75,8 @@ class Booth(Agent):
             timeout=timeout,
             talk=talk,
         )
+        for name in found.get("crashed", ()):
+            print(f"test phone {name} crashed; it was started and registered again")
         return Call(
             found["answered"],
             found["seconds"],

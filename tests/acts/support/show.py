@@ -17,6 +17,7 @@ from .results import Results
 # Rows are written so long before a fault and after the last call.
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 2.0
+WHOLE_SECONDS = 180.0
 
 
 def all_answered(cluster: Cluster, booth: Booth, calls: Sequence[Call], what: str) -> None:
@@ -72,6 +73,8 @@ class Show:
                 time.sleep(AFTER_SECONDS)
         finally:
             undo()
+        # Who was out of it may take a moment to be asked again.
+        self.cluster.wait_until_whole(WHOLE_SECONDS)
         self.database.look_for(rows, spared)
         self.judge(what, rows, rows.longest, seconds if bound is None else bound, calls)
         return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -415,6 +416,15 @@ def test_phone_that_is_gone_is_noticed(launch: Callable[..., phones.Phone]) -> N
         phone._process.kill()
         with pytest.raises(phones.PhoneError, match="has closed its control connection"):
             phone.control.pump(2)
+
+
+def test_phone_that_crashes_is_told_from_one_that_lives(
+    launch: Callable[..., phones.Phone],
+) -> None:
+    with launch() as phone:
+        assert not phone.crashed()
+        os.kill(phone._process.pid, signal.SIGSEGV)
+        assert phone.crashed(5.0)
 
 
 def test_phone_that_does_not_come_up_says_why(

@@ -37,6 +37,10 @@ LEAVE_SECONDS = 5.0
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 0.7
 MAX_AGE_SECONDS = 1.5
+# Who stood still for longer than evs.suspect_timeout may be out and believe to be in, until its own
+# timers tell it so.
+STILL_SECONDS = 3.0
+SETTLE_SECONDS = 3.0
 STATUS = (
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state_comment',"
     " 'wsrep_cluster_status', 'wsrep_cluster_size', 'wsrep_ready', 'wsrep_cluster_state_uuid')"
@@ -56,6 +60,7 @@ class Poller(threading.Thread):
         self.connection: pymysql.Connection | None = None
         # One tuple, replaced as a whole: (time, status, trouble, does the server run)
         self.last: tuple[float, dict[str, str], str, bool] = (0.0, {}, "not asked yet", False)
+        self.settled = 0.0
 
     def run(self) -> None:
         while True:
@@ -77,7 +82,10 @@ class Poller(threading.Thread):
             with self.connection.cursor() as cursor:
                 cursor.execute(STATUS)
                 status = {str(name).lower(): str(value) for name, value in cursor.fetchall()}
-            self.last = (time.monotonic(), status, "", True)
+            now, before = time.monotonic(), self.last[0]
+            if before and now - before > STILL_SECONDS:
+                self.settled = now + SETTLE_SECONDS
+            self.last = (now, status, "", True)
         except (pymysql.MySQLError, OSError) as error:
             if self.connection is not None:
                 # Without a farewell, which a frozen server would not take.
@@ -94,6 +102,8 @@ class Poller(threading.Thread):
         """Return (fresh status or nothing, trouble, does the server run)."""
         when, status, trouble, runs = self.last
         age = time.monotonic() - when
+        if status and time.monotonic() < self.settled:
+            return {}, "mariadbd stood still, and may not know yet what the others decided", True
         if status and age <= MAX_AGE_SECONDS:
             return status, "", True
         if runs and not trouble:
