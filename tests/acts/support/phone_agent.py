@@ -50,8 +50,8 @@ class Agent:
         account = phones.Account(user, domain, password)
         phone.add_account(account, phones.Proxy(proxy, port), expires)
         event = phone.registered(10, since)
-        same = {"name": name, "user": user, "domain": domain, "password": password}
-        same |= {"proxy": proxy, "port": port, "expires": expires}
+        same: dict[str, Any] = {"name": name, "user": user, "domain": domain}
+        same |= {"password": password, "proxy": proxy, "port": port, "expires": expires}
         self.orders[name].append((self.register, same))
         return {"param": event.param if event else "no answer in 10 s"}
 
