@@ -30,7 +30,7 @@ demo: venv ## a whole telephone system on this machine, and two phones that talk
 test: venv ## everything CI runs, with what each stage took; as root (KEEP_LAB=1 leaves the lab)
 	@tests/tools/stages.py
 
-soak: venv ## all faults of PostgreSQL, and the table of them in docs/reliability.md; as root
+soak: venv ## what takes long: all faults of the database, into docs/reliability.md; as root
 	@tests/tools/soak
 
 bench: venv ## measurements, each printed as JSON; as root, on a machine that does nothing else
