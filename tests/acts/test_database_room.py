@@ -10,7 +10,6 @@ from functools import partial
 from support.booth import Booth
 from support.cluster import Cluster
 from support.database import Database
-from support.postgresql import PATRONICTL
 from support.show import Show, all_answered
 from test_database_faults import another
 from test_faults import COLD_START_SECONDS
@@ -25,14 +24,6 @@ SMALL = "/mnt/small"
 ROOM_MB = 700
 # The database's process dies, by its own hand or by the health agent's.
 FULL_SECONDS = 15.0
-
-
-def move_writes(cluster: Cluster, database: Database, server: str) -> None:
-    """Have writes go to a server again, where the engine does not see to that."""
-    if database.engine.name == "postgresql":
-        cluster.lab.shell(server, f"{PATRONICTL} switchover --candidate {server} --force")
-        cluster.wait_until_whole(COLD_START_SECONDS)
-    assert database.taker() == server
 
 
 def on_a_small_disk(cluster: Cluster, database: Database, server: str) -> None:
@@ -50,13 +41,16 @@ def on_a_small_disk(cluster: Cluster, database: Database, server: str) -> None:
 
 
 def test_full_disk(whole: Cluster, database: Database, show: Show) -> None:
-    """The disk of the database where writes go is full from one moment to the next."""
+    """The disk of the database where writes go is full from one moment to the next.
+
+    For Galera, where writes come back to the first server once it has its small disk.
+    """
     victim = database.taker()
     data, unit = PLACES[database.engine.name]
     try:
         on_a_small_disk(whole, database, victim)
         whole.wait_until_whole(COLD_START_SECONDS)
-        move_writes(whole, database, victim)
+        assert database.taker() == victim
         # The last pages go while it is being written.
         left = f"$(($(df --output=avail -B 1 {SMALL} | tail -n 1) - 65536))"
         fill = f"fallocate -l {left} {SMALL}/filler"
