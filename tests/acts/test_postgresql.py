@@ -69,22 +69,45 @@ def test_etcd_loses_its_leader(whole: Cluster, show: Show, postgres: Postgres) -
     assert postgres.primary() == primary
 
 
-def test_no_standby_left(whole: Cluster, show: Show, postgres: Postgres) -> None:
-    """Both standbys' Patroni and PostgreSQL are stopped: the primary goes on alone."""
+def test_no_etcd_at_all(whole: Cluster, show: Show, postgres: Postgres) -> None:
+    """All three etcd are stopped: the primary reaches the other members, and stays what it is."""
     primary = postgres.primary()
-    standbys = [name for name in whole.servers if name != primary]
 
-    def both(verb: str) -> None:
-        command = f"systemctl {verb} patroni"
-        done = everywhere(standbys, lambda name: whole.lab.shell(name, command, timeout=130))
-        assert done == dict.fromkeys(standbys, ""), done
+    def all_(verb: str) -> None:
+        command = f"systemctl {verb} etcd"
+        done = everywhere(whole.servers, lambda name: whole.lab.shell(name, command))
+        assert done == dict.fromkeys(whole.servers, ""), done
+
+    show("etcd stopped everywhere", partial(all_, "stop"), primary, HOST_SECONDS,
+         PROCESS_SECONDS, partial(all_, "start"))  # fmt: skip
+    assert postgres.primary() == primary
+
+
+def test_no_standby_left(
+    whole: Cluster, database: Database, show: Show, postgres: Postgres
+) -> None:
+    """SIGSTOP of both standbys' PostgreSQL and Patroni: the primary goes on alone."""
+    primary = postgres.primary()
+    found = {
+        name: f"{database.processes(name)} {whole.process(name, 'patroni')}"
+        for name in whole.servers
+        if name != primary
+    }
+
+    def both(signal: str) -> None:
+        # Some may have been ended meanwhile.
+        done = everywhere(
+            list(found),
+            lambda name: whole.lab.shell(name, f"kill -{signal} {found[name]} 2>&- || true"),
+        )
+        assert done == dict.fromkeys(found, ""), done
 
     show(
-        "both standbys stopped",
-        partial(both, "stop"),
+        "SIGSTOP of both standbys",
+        partial(both, "STOP"),
         primary,
         PROCESS_SECONDS,
-        undo=partial(both, "start"),
+        undo=partial(both, "CONT"),
     )
     assert postgres.primary() == primary
 
@@ -98,18 +121,20 @@ def test_most_of_etcd_lost(
     """
     primary = postgres.primary()
     first, second = (name for name in whole.servers if name != primary)
-    with database.writing(primary) as rows:
-        time.sleep(BEFORE_SECONDS)
-        whole.lab.power_off(first, second)
-        cut = time.monotonic()
-        calls = show.calls_until(cut + HOST_SECONDS)
-        on = time.monotonic()
-        whole.lab.power_on(first)
-        while max(rows.acknowledged.values()) < on:
-            assert time.monotonic() < on + BACK_SECONDS, whole.evidence("no write", [])
-            time.sleep(0.5)
+    try:
+        with database.writing(primary) as rows:
+            time.sleep(BEFORE_SECONDS)
+            whole.lab.power_off(first, second)
+            cut = time.monotonic()
+            calls = show.calls_until(cut + HOST_SECONDS)
+            on = time.monotonic()
+            whole.lab.power_on(first)
+            while max(rows.acknowledged.values()) < on:
+                assert time.monotonic() < on + BACK_SECONDS, whole.evidence("no write", [])
+                time.sleep(0.5)
+    finally:
+        whole.lab.power_on(first, second)
     back = min(moment for moment in rows.acknowledged.values() if moment > on) - on
-    whole.lab.power_on(second)
     database.look_for(rows, primary)
     show.judge("power cut of both standbys, then one on", rows, back, BACK_SECONDS, calls)
     assert [moment - cut for moment in rows.acknowledged.values() if cut < moment < on] == []

@@ -68,7 +68,10 @@ STAGES = [
         f"{IN_LAB} pytest"
         + "".join(
             f" tests/acts/test_{name}.py"
-            for name in ("load", "faults", "firewall", "recovery", "repair", "second_run", "host")
+            for name in (
+                *("load", "faults", "firewall", "recovery", "repair", "second_run"),
+                *("refusals", "host"),
+            )
         ),
         ("small",),
     ),
@@ -77,7 +80,7 @@ STAGES = [
         "postgresql",
         8,
         "tests/tools/postgresql tests/acts/test_database_faults.py::test_killed"
-        " tests/acts/test_postgresql.py::test_switchover",
+        " tests/acts/test_postgresql.py::test_switchover tests/acts/test_refusals.py",
         ("asterisk",),
     ),
 ]

@@ -17,8 +17,7 @@ class Agent:
     def __init__(self, lab: Lab, host: str, folder: str, program: str, *arguments: str) -> None:
         self._program = program
         # A phone is a machine of its own and does not wait for the servers that share this one.
-        # baresip 1.1.0 also crashes when it is kept waiting: its aufile player, made on audio that
-        # came before the answer and made again on the answer, is freed before its thread has begun.
+        # baresip 1.1.0 also crashes at times when it is kept waiting, with audio before the answer.
         words = ("nice", "-n", "-15", "env", f"PYTHONPATH={folder}", "python3")
         self._process = lab.start(host, *words, f"{folder}/{program}", *arguments)
 

@@ -173,7 +173,7 @@ def _server(report: Mapping[str, Any], servers: int) -> list[str]:
 def _database(report: Mapping[str, Any], servers: int) -> list[str]:
     if report["engine"] == "postgresql":
         roles = sorted(report["patroni"].values())
-        whole = sorted(["Leader", "Sync Standby", *["Replica"] * (servers - 2)])
+        whole = sorted(["leader", "sync_standby", *["replica"] * (servers - 2)])
         return [] if roles == whole else [f"database: {report['patroni']}"]
     wanted = {
         "wsrep_cluster_size": str(servers),

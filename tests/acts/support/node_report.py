@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.request
 from typing import Any
 
 ENGINE_UNITS = {
@@ -65,13 +67,19 @@ def engine() -> str:
     return "postgresql" if os.path.exists("/etc/patroni/config.yml") else "galera"
 
 
-def patroni() -> dict[str, str]:
+def patroni(address: str) -> dict[str, str]:
     """Member to role of the database cluster, for those that are in step."""
-    text = output("patronictl", "-c", "/etc/patroni/config.yml", "list", "-f", "json")
+    context = ssl.create_default_context(cafile="/etc/ringmain/tls/ca.pem")
+    url = f"https://{address}:8008/cluster"
+    try:
+        with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+            members = json.load(answer)["members"]
+    except (OSError, ValueError, KeyError):
+        return {}
     return {
-        member["Member"]: member["Role"]
-        for member in json.loads(text or "[]")
-        if member["State"] in ("running", "streaming")
+        member["name"]: member["role"]
+        for member in members
+        if member["state"] in ("running", "streaming")
     }
 
 
@@ -203,7 +211,7 @@ def main() -> None:
         "units": units(),
         "engine": engine(),
         "galera": galera(),
-        "patroni": patroni(),
+        "patroni": patroni(address) if engine() == "postgresql" else {},
         "edge": edge(address),
         "relay": relay(address, port),
         "asterisk": output("asterisk", "-rx", "core show uptime seconds"),
