@@ -19,7 +19,7 @@ STATUS = {"wsrep_local_state_comment": "Synced", "wsrep_cluster_status": "Primar
 
 
 @pytest.fixture
-def agent(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def agent(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The agent's file as the role puts it beside galera.py, with a clock that stands."""
     monkeypatch.setitem(sys.modules, "galera", galera)
     # Only servers have it; here a Connection of ours is asked.
@@ -30,7 +30,7 @@ def agent(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Module
     spec = importlib.util.spec_from_file_location("ringmain_galera_health", path)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.START_FILE = tmp_path / "start.json"
     module.LEAVE_FILE = tmp_path / "leave"
@@ -56,7 +56,7 @@ class Connection:
         return list(STATUS.items())
 
 
-def answer_at(agent: ModuleType, moments: list[float]) -> Any:
+def answer_at(agent: Any, moments: list[float]) -> Any:
     """A poller whose server answered at these moments and never between."""
     poller = agent.Poller("/nowhere", "nobody")
     poller.connection = Connection()
@@ -91,7 +91,7 @@ class Clock:
     ],
 )
 def test_answers_count_while_they_are_fresh_and_the_server_has_settled(
-    agent: ModuleType, moments: list[float], now: float, words: str
+    agent: Any, moments: list[float], now: float, words: str
 ) -> None:
     poller = answer_at(agent, moments)
     agent.time = Clock(now)
@@ -115,7 +115,7 @@ def told(phase: str = galera.PRIMARY, room: bool = True) -> galera.Member:
     ],
 )
 def test_without_room_it_leaves_if_the_others_go_on(
-    agent: ModuleType, others: dict[str, galera.Member | None], leaves: bool
+    agent: Any, others: dict[str, galera.Member | None], leaves: bool
 ) -> None:
     members = [{"name": name, "address": name} for name in "abc"]
     cluster = {"name": "a", "members": members, "reserve_mb": 1, "health_port": 0}
@@ -125,6 +125,6 @@ def test_without_room_it_leaves_if_the_others_go_on(
     assert agent.LEAVE_FILE.exists() is leaves
 
 
-def test_its_state_says_that_it_has_no_room(agent: ModuleType) -> None:
+def test_its_state_says_that_it_has_no_room(agent: Any) -> None:
     said = json.loads(json.dumps(agent.state(STATUS, True, False)))
     assert galera.member_from_dict(said).room is False
