@@ -37,6 +37,8 @@ KERNEL_WORDS = (
     # against flaws of processors, and by programs that the kernel has to verify first.
     "mitigations=off",
     "lsm=yama",
+    # Drivers for what QEMU's machine has and nobody uses.
+    "module_blacklist=ata_generic,ata_piix,serio_raw,vmw_vmci,vmw_vsock_vmci_transport",
 )
 # Each way to run the guest, best first: what QEMU calls it, and the processor to show.
 ACCELERATORS = {
