@@ -17,12 +17,21 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.ringmain.voip.plugins.module_utils import ng
 
 PACKET_SECONDS = 0.02
+
+# RTPEngine decides whom a port hears by the first packet that comes more than three whole seconds
+# after the last offer or answer; until then, all are forwarded in user space. And one more.
+LEARNING_SECONDS = 5.0
+# Not to ask more of an emulated relay's user space than it can do beside everything else.
+LEARNING_PACKET_SECONDS = 0.1
+
+# What has to arrive of what is sent, and has to be forwarded in the kernel.
+LEAST = 0.99
 PAYLOAD = bytes([0xD5]) * 160  # silence in A-law
 PCMA = 8
 
@@ -223,7 +232,9 @@ class Call:
             phone.close()
 
 
-def talk(calls: Sequence[Call], seconds: float) -> list[tuple[int, int]]:
+def talk(
+    calls: Sequence[Call], seconds: float, every: float = PACKET_SECONDS
+) -> list[tuple[int, int]]:
     """All phones send for so long; what each sent and heard of the other, caller first.
 
     A sender that comes late does not catch up: rate and number are bounded.
@@ -232,13 +243,13 @@ def talk(calls: Sequence[Call], seconds: float) -> list[tuple[int, int]]:
     for phone in phones:
         phone.take()
         phone.received = 0
-    count = round(seconds / PACKET_SECONDS)
+    count = round(seconds / every)
     for _packet in range(count):
         begun = time.monotonic()
         for phone in phones:
             phone.send()
             phone.take()
-        time.sleep(max(0.0, PACKET_SECONDS - (time.monotonic() - begun)))
+        time.sleep(max(0.0, every - (time.monotonic() - begun)))
     # Emulated relays take their time: what is on the way arrives within this.
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline and any(phone.received < count for phone in phones):
@@ -246,3 +257,52 @@ def talk(calls: Sequence[Call], seconds: float) -> list[tuple[int, int]]:
             phone.take()
         time.sleep(0.01)
     return [(count, phone.received) for phone in phones]
+
+
+def learn(calls: Sequence[Call]) -> list[tuple[int, int]]:
+    """Talk until the relays have learnt where the phones are; as for talk."""
+    return talk(calls, LEARNING_SECONDS, LEARNING_PACKET_SECONDS)
+
+
+def assert_heard(heard: Iterable[tuple[int, int]]) -> None:
+    """Nobody missed more than a hundredth."""
+    found = list(heard)
+    assert all(got >= LEAST * sent for sent, got in found), found
+
+
+@contextlib.contextmanager
+def in_the_kernel(relay: Relay, hops: int) -> Iterator[list[tuple[int, int]]]:
+    """What is talked inside is heard, and forwarded in the kernel at each hop.
+
+    Whoever talks puts what talk() gives into the list.
+    """
+    heard: list[tuple[int, int]] = []
+    before = relay.client.forwarded()
+    yield heard
+    after = relay.client.forwarded()
+    sent = sum(count for count, _got in heard)
+    grown = {name: after[name] - before[name] for name in after}
+    got = sum(got for _count, got in heard)
+    print(f"\n{sent} packets sent, {got} heard, {hops} hops: {grown}")
+    assert_heard(heard)
+    assert grown["kernel"] >= LEAST * sent * hops > 0, grown
+    assert grown["user"] <= (1 - LEAST) * sent * hops, grown
+
+
+@contextlib.contextmanager
+def joined(number: int, outside: str, pbx: str, *relays: Relay) -> Iterator[list[Call]]:
+    """Direct-media calls in which the relays have learnt where the phones are.
+
+    From the first relay to the last: on one, or on two.
+    """
+    calls: list[Call] = []
+    try:
+        for _call in range(number):
+            calls.append(Call(outside, pbx, (relays[0], relays[-1])))
+        for call in calls:
+            call.join()
+        learn(calls)
+        yield calls
+    finally:
+        for call in calls:
+            call.end()

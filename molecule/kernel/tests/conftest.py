@@ -30,15 +30,13 @@ KEY = str(RUNTIME / "id_ed25519")
 KNOWN = f"UserKnownHostsFile={RUNTIME}/known_hosts"
 
 
-def status() -> dict[str, Any]:
-    """What the lab says of itself."""
+def lab(*words: str) -> str:
+    """What lab.py says."""
     program = ROOT / "roles" / "lab" / "files" / "lab.py"
-    command = [sys.executable, str(program), "--id", LAB, "status"]
-    found: dict[str, Any] = json.loads(subprocess.check_output(command, text=True))
-    return found
+    return subprocess.check_output([sys.executable, str(program), "--id", LAB, *words], text=True)
 
 
-STATUS = status()
+STATUS: dict[str, Any] = json.loads(lab("status"))
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +58,7 @@ def machine() -> Host:
 
 
 def relay(plan: dict[str, Any], name: str) -> Iterator[Relay]:
-    """A relay, until the tests are over."""
+    """A relay, until its tests are over."""
     address = str(STATUS["members"][name]["address"])
     ssh = ["ssh", "-q", "-T", "-i", KEY, "-o", KNOWN, f"root@{address}"]
     found = Relay(ssh, address, int(plan["ports"]["relay_control"]))
@@ -68,16 +66,26 @@ def relay(plan: dict[str, Any], name: str) -> Iterator[Relay]:
     found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def in_kernel(plan: dict[str, Any]) -> Iterator[Relay]:
     """The relay that forwards in the kernel."""
     yield from relay(plan, VIRTUAL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def in_user_space(plan: dict[str, Any]) -> Iterator[Relay]:
     """The relay in a container."""
     yield from relay(plan, CONTAINER)
+
+
+@pytest.fixture(scope="module")
+def after_a_power_cut(plan: dict[str, Any]) -> Iterator[Relay]:
+    """The relay that forwards in the kernel, after its machine lost its power and got it back."""
+    lab("kill", VIRTUAL)
+    lab("start", VIRTUAL)
+    # Not 'running' when a unit has failed.
+    lab("exec", VIRTUAL, "--", "systemctl", "is-system-running", "--quiet", "--wait")
+    yield from relay(plan, VIRTUAL)
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.ringmain.voip.plugins.module_utils import kernel_forwarding
+from ansible_collections.ringmain.voip.plugins.module_utils import firewall, kernel_forwarding
 from testinfra.host import Host
 
 
@@ -25,14 +27,25 @@ def daemon(machine: Host) -> int:
     return int(machine.check_output("systemctl show -P MainPID rtpengine-daemon.service"))
 
 
-def test_no_unit_has_failed(machine: Host) -> None:
-    """systemd knows of nothing that should run and does not."""
+def test_no_value_of_the_plan_is_left_out(limits: dict[str, Any]) -> None:
+    """Each one is asked for below; one that is new in the plan needs its question here."""
+    assert set(limits) == {
+        *("sysctl", "conntrack_max", "conntrack_buckets", "notrack", "rtpengine_open_files"),
+        *("rtpengine_port_first", "rtpengine_port_last"),
+        *("rtpengine_threads", "rtpengine_max_sessions"),
+    }
+
+
+def test_it_runs_as_it_should(machine: Host) -> None:
+    """What the roles start by itself has started, and nothing has failed."""
     assert machine.check_output("systemctl --failed --plain --no-legend") == ""
+    for unit in ("chrony", "ringmain-host", "ringmain-firewall", "rtpengine-daemon"):
+        assert machine.check_output(f"systemctl is-active {unit}") == "active", unit
 
 
 def test_sysctls(machine: Host, limits: dict[str, Any]) -> None:
-    """Each key of the plan, asked of the kernel."""
-    wanted = dict(limits["sysctl"])
+    """Each key of the plan, and the role's own, asked of the kernel."""
+    wanted = {"vm.swappiness": 1, **limits["sysctl"]}
     wanted["net.netfilter.nf_conntrack_max"] = limits["conntrack_max"]
     wanted["net.netfilter.nf_conntrack_buckets"] = limits["conntrack_buckets"]
     lines = machine.check_output("sysctl " + " ".join(wanted)).splitlines()
@@ -73,3 +86,34 @@ def test_the_table_is_the_relays(machine: Host, daemon: int) -> None:
 def test_the_relays_rule_is_there(machine: Host) -> None:
     """In a chain of its own."""
     assert kernel_forwarding.has_rule(machine.check_output("nft list chain ip filter rtpengine"))
+
+
+def untracked(ruleset: dict[str, Any]) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Chain, side and range of ports of every rule that takes packets out of tracking."""
+    for rule in (entry["rule"] for entry in ruleset["nftables"] if "rule" in entry):
+        if {"notrack": None} not in rule["expr"]:
+            continue
+        (match,) = (each["match"] for each in rule["expr"] if "match" in each)
+        assert match["left"]["payload"]["protocol"] == "udp", rule
+        right = match["right"]
+        for each in right.get("set", [right]):
+            first, last = each["range"]
+            yield rule["chain"], match["left"]["payload"]["field"], (first, last)
+
+
+def test_audio_is_not_tracked(machine: Host, plan: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Neither in nor out, in all ports that a relay may be given; the planned ones are of these."""
+    ruleset = json.loads(machine.check_output("nft --json list table inet ringmain"))
+    ranges = [tuple(each) for each in firewall.firewall_rules(plan, "vm1")["notrack"]]
+    assert sorted(untracked(ruleset)) == [
+        *(("untracked_in", "dport", each) for each in ranges),
+        *(("untracked_out", "sport", each) for each in ranges),
+    ]
+    for first, last in limits["notrack"]:
+        assert any(low <= first <= last <= high for low, high in ranges)
+
+
+def test_cards_and_cores_are_tuned(machine: Host) -> None:
+    """The unit did it at boot: nothing is left to be set."""
+    tune = "/usr/bin/python3 -I /usr/local/lib/ringmain-host/tune.py --check"
+    assert json.loads(machine.check_output(tune))["set"] == []
