@@ -4,8 +4,7 @@
 """`make test`: one stage after another, each with its budget, and a table of what they took.
 
 A stage over its budget is a matter for its owner; only the total fails a run on the clock.
-The lab `test` is taken down at the end, and `test-kernel` after its stage, whatever happened,
-unless KEEP_LAB is set.
+The lab `test` is taken down at the end, whatever happened, unless KEEP_LAB is set.
 The last lines are the closing lines of all pytest runs and their sum.
 """
 
@@ -37,23 +36,11 @@ class Stage:
 
 IN_LAB = "tests/tools/in-lab"
 NO_LAB = "ansible-playbook playbooks/lab.yml -e lab_state=absent"
-# The relays of the scenario `kernel` are a lab of their own, which does not outlive its stage: an
-# emulated machine costs those that come after it a good part of a core.
-KERNEL_LAB = "export RINGMAIN_LAB_ID=test-kernel RINGMAIN_LAB_INVENTORY=molecule/kernel/inventory"
-KERNEL_MEMBERS = '{"lab_servers": ["srv1"], "lab_probes": [], "lab_machines": ["vm1"]}'
 STAGES = [
     Stage("check", 5, "make --no-print-directory check"),
     Stage("check-newest", 3, "make --no-print-directory check-newest"),
     Stage("asterisk", 8, "ansible-playbook playbooks/build_asterisk.yml"),
     Stage("lab", 3, "pytest tests/acts/test_lab.py"),
-    Stage(
-        "kernel",
-        8,
-        f"{KERNEL_LAB} && {NO_LAB} && trap '[ -n \"${{KEEP_LAB:-}}\" ] || {NO_LAB}' EXIT"
-        f" && ansible-playbook playbooks/lab.yml -e '{KERNEL_MEMBERS}'"
-        f" && {IN_LAB} ansible-playbook playbooks/secrets.yml"
-        f" && {IN_LAB} molecule test --no-command-borders -s kernel",
-    ),
     Stage(
         "servers",
         2,

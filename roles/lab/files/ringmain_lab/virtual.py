@@ -33,6 +33,8 @@ KERNEL_WORDS = (
     "rw",
     "init=/usr/local/sbin/lab-init",
     "console=ttyS0",
+    # Emulation now and then makes a mistake that no kernel survives: then it boots again.
+    "panic=1",
     # A guest of these tests runs no stranger's code, and emulation pays dearly for the guards:
     # against flaws of processors, and by programs that the kernel has to verify first.
     "mitigations=off",
