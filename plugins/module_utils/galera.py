@@ -132,8 +132,11 @@ def parse_view(text: str) -> View | None:
 
 
 def parse_position(text: str) -> tuple[str, int] | None:
-    """Find ``uuid:seqno`` in what ``galera_recovery`` printed; None when there is none."""
-    value = text.strip().rpartition("=")[2].strip("'\" \n")
+    """Find ``uuid:seqno`` in what ``galera_recovery`` printed; None when there is none.
+
+    With ``wsrep_gtid_mode`` the server's own number of the transaction follows, after a comma.
+    """
+    value = text.strip().rpartition("=")[2].strip("'\" \n").partition(",")[0]
     uuid, separator, seqno = value.rpartition(":")
     if not separator or len(uuid) != 36:
         return None
