@@ -56,6 +56,8 @@ with c.cursor() as cursor:
     cursor.execute('DROP TABLE IF EXISTS durability.written')
     cursor.execute('CREATE TABLE durability.written (number INT NOT NULL PRIMARY KEY)')
 """
+# What is there before the first row is on the disk.
+SETTLE = {"galera": "FLUSH TABLES", "postgresql": "CHECKPOINT"}
 # Acknowledged first, flushed later.
 CARELESS = {
     "galera": (
@@ -110,8 +112,7 @@ class Member:
 
     def power_cut(self) -> Kept:
         """Cut the power while rows are written, and count."""
-        self.run(EMPTY_TABLE)
-        # What is there before the first row is on the disk.
+        self.run(f"{EMPTY_TABLE}    cursor.execute({SETTLE[self.engine]!r})\n")
         self.lab.shell(MACHINE, "sync")
         program = CONNECT[self.engine] + WRITE
         acknowledged = []
