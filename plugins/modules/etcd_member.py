@@ -16,6 +16,7 @@ description:
   - Runs on a member that is there. Does nothing while the named one has its data.
 extends_documentation_fragment:
   - ringmain.voip.attributes
+  - ringmain.voip.identity
 attributes:
   check_mode:
     support: full
@@ -46,18 +47,6 @@ options:
     description: Its port for clients.
     type: int
     default: 2379
-  ca:
-    description: Certificate of the cluster's authority.
-    type: path
-    required: true
-  certificate:
-    description: This host's certificate.
-    type: path
-    required: true
-  key:
-    description: Key of this host's certificate.
-    type: path
-    required: true
 """
 
 EXAMPLES = r"""

@@ -20,6 +20,7 @@ description:
     connection.)
 extends_documentation_fragment:
   - ringmain.voip.attributes
+  - ringmain.voip.identity
 attributes:
   check_mode:
     support: full
@@ -41,18 +42,6 @@ options:
   settings:
     description: All settings that the members share, as Patroni names them.
     type: dict
-    required: true
-  ca:
-    description: Certificate of the cluster's authority.
-    type: path
-    required: true
-  certificate:
-    description: This host's certificate.
-    type: path
-    required: true
-  key:
-    description: Key of this host's certificate.
-    type: path
     required: true
   deadline:
     description: Seconds until the module gives up.
