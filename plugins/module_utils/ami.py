@@ -21,6 +21,10 @@ class AmiError(Exception):
     """Asterisk does not answer, or answers with an error."""
 
 
+class NotRunningError(AmiError):
+    """Nobody listens where Asterisk's manager should."""
+
+
 class Transport(Protocol):
     """A byte stream to Asterisk."""
 
@@ -38,7 +42,8 @@ class SocketTransport:
         try:
             self._connection = socket.create_connection((address, port), timeout)
         except OSError as error:
-            raise AmiError(f"no connection to Asterisk's manager: {error}") from error
+            kind = NotRunningError if isinstance(error, ConnectionRefusedError) else AmiError
+            raise kind(f"no connection to Asterisk's manager: {error}") from error
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -165,3 +170,67 @@ def channel_media(client: Client, endpoints: Sequence[str]) -> list[ChannelMedia
         counts = [int(value) if value.isdigit() else 0 for value in values[1:]]
         found.append(ChannelMedia(name, values[0], *counts))
     return found
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel: `call` is the same for all channels of one call, `seconds` its age."""
+
+    name: str
+    call: str
+    state: str
+    seconds: int
+
+    @property
+    def answered(self) -> bool:
+        """Whether both sides talk on it already."""
+        return self.state == "Up"
+
+
+def channels(client: Client) -> list[Channel]:
+    """All channels of this Asterisk."""
+    return [
+        Channel(
+            name=item.get("Channel", ""),
+            call=item.get("Linkedid") or item.get("Uniqueid", ""),
+            state=item.get("ChannelStateDesc", ""),
+            seconds=_seconds(item.get("Duration", "")),
+        )
+        for item in client.listing("CoreShowChannels")
+    ]
+
+
+def calls(found: Sequence[Channel]) -> int:
+    """How many calls these channels are."""
+    return len({channel.call for channel in found})
+
+
+def hang_up(client: Client, found: Sequence[Channel]) -> int:
+    """End these channels as if a phone had hung up; returns how many there still were.
+
+    Both phones get a BYE and the call record is closed. A call that is still being set up ends
+    with a cause that lets the edge try another node.
+    """
+    ended = 0
+    for channel in found:
+        cause = _NORMAL if channel.answered else _CONGESTION
+        try:
+            client.action("Hangup", Channel=channel.name, Cause=cause)
+        except AmiError as error:
+            if "No such channel" not in str(error):
+                raise
+        else:
+            ended += 1
+    return ended
+
+
+_NORMAL = "16"
+_CONGESTION = "34"  # SIP 503
+
+
+def _seconds(duration: str) -> int:
+    """Seconds of `1:02:03`; 0 for anything else."""
+    parts = duration.split(":")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return 0
+    return (int(parts[0]) * 60 + int(parts[1])) * 60 + int(parts[2])

@@ -24,6 +24,10 @@ class NgError(Exception):
     """RTPEngine does not answer, or answers with an error."""
 
 
+class NotRunningError(NgError):
+    """Nobody listens on RTPEngine's port."""
+
+
 class UnknownCallError(NgError):
     """RTPEngine has no session with this Call-ID."""
 
@@ -125,7 +129,8 @@ class Client:
         try:
             received = self._exchange(message)
         except OSError as error:
-            raise NgError(f"RTPEngine does not answer: {error}") from error
+            kind = NotRunningError if isinstance(error, ConnectionRefusedError) else NgError
+            raise kind(f"RTPEngine does not answer: {error}") from error
         echoed, _space, body = received.partition(b" ")
         answer = decode(body)
         if echoed.decode(errors="replace") != cookie or not isinstance(answer, dict):
@@ -155,6 +160,14 @@ class Client:
         total = self.statistics().get("totalstatistics", {})
         try:
             return {way: int(total[f"relayedpackets_{way}"]) for way in ("kernel", "user")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise NgError(f"unreadable statistics: {error!r}") from error
+
+    def sessions(self) -> int:
+        """The sessions that this relay carries itself, without those it only stands by for."""
+        current = self.statistics().get("currentstatistics", {})
+        try:
+            return int(current["sessionsown"])
         except (KeyError, TypeError, ValueError) as error:
             raise NgError(f"unreadable statistics: {error!r}") from error
 

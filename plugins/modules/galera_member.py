@@ -148,7 +148,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.urls import open_url
-from ansible_collections.ringmain.voip.plugins.module_utils import galera
+from ansible_collections.ringmain.voip.plugins.module_utils import galera, galera_status
 
 PYMYSQL_ERROR = None
 try:
@@ -156,10 +156,6 @@ try:
 except ImportError:
     PYMYSQL_ERROR = traceback.format_exc()
 
-STATUS = (
-    "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state_comment',"
-    " 'wsrep_cluster_status', 'wsrep_ready')"
-)
 RUN = "/run/ringmain-galera"
 START_FILE = f"{RUN}/start.json"
 ORDER_FILE = f"{RUN}/bootstrap-order"
@@ -174,16 +170,13 @@ class Server:
 
     def connect(self) -> Any:
         """Open a connection as root over the unix socket."""
-        return pymysql.connect(
-            unix_socket=self.params["socket"], user="root", connect_timeout=2, read_timeout=10
-        )
+        return galera_status.connect(self.params["socket"])
 
     def status(self) -> dict[str, str]:
         """Return the wsrep status; empty when the server does not answer."""
         try:
-            with self.connect() as connection, connection.cursor() as cursor:
-                cursor.execute(STATUS)
-                return {str(name).lower(): str(value) for name, value in cursor.fetchall()}
+            with self.connect() as connection:
+                return galera_status.read(connection)
         except (pymysql.MySQLError, OSError):
             return {}
 
@@ -217,8 +210,7 @@ class Server:
             phase = galera.SILENT
         return galera.Member(
             phase=phase,
-            synced=status.get("wsrep_local_state_comment") == "Synced"
-            and status.get("wsrep_ready") == "ON",
+            synced=galera_status.is_synced(status),
             running=active,
             **position,
         )

@@ -191,3 +191,52 @@ def test_socket_transport_speaks_to_a_server() -> None:
         port = server.getsockname()[1]
     with pytest.raises(ami.AmiError, match="no connection to Asterisk's manager"):
         ami.SocketTransport("127.0.0.1", port)
+
+
+def channel(**headers: str) -> bytes:
+    return message(Event="CoreShowChannel", ActionID="{}", **headers)
+
+
+START = message(Response="Success", ActionID="{}", EventList="start")
+COMPLETE = message(Event="CoreShowChannelsComplete", ActionID="{}", EventList="Complete")
+
+
+def test_calls_are_counted_by_what_belongs_together() -> None:
+    up = {"ChannelStateDesc": "Up", "Linkedid": "1.1"}
+    client, _transport = logged_in(
+        START
+        + channel(Channel="PJSIP/a-1", Uniqueid="1.1", Duration="01:02:03", **up)
+        + channel(Channel="PJSIP/b-2", Uniqueid="1.2", Duration="00:00:09", **up)
+        + channel(Channel="PJSIP/c-3", Uniqueid="1.3", ChannelStateDesc="Ring", Duration="?")
+        + COMPLETE
+    )
+    found = ami.channels(client)
+    assert found == [
+        ami.Channel("PJSIP/a-1", "1.1", "Up", 3723),
+        ami.Channel("PJSIP/b-2", "1.1", "Up", 9),
+        ami.Channel("PJSIP/c-3", "1.3", "Ring", 0),
+    ]
+    assert ami.calls(found) == 2
+    assert [each.answered for each in found] == [True, True, False]
+
+
+def test_hanging_up_passes_over_what_has_ended() -> None:
+    client, transport = logged_in(
+        OK, message(Response="Error", ActionID="{}", Message="No such channel"), OK
+    )
+    found = [
+        ami.Channel("PJSIP/a-1", "1", "Up", 1),
+        ami.Channel("PJSIP/b-2", "1", "Up", 1),
+        ami.Channel("PJSIP/c-3", "2", "Ring", 1),
+    ]
+    assert ami.hang_up(client, found) == 2
+    causes = [re.search(rb"Cause: (\d+)", sent) for sent in transport.sent[1:]]
+    assert [cause and cause[1] for cause in causes] == [b"16", b"16", b"34"]
+
+
+def test_a_refused_hang_up_is_an_error() -> None:
+    client, _transport = logged_in(
+        message(Response="Error", ActionID="{}", Message="Permission denied")
+    )
+    with pytest.raises(ami.AmiError, match="Asterisk refuses Hangup: Permission denied"):
+        ami.hang_up(client, [ami.Channel("PJSIP/a-1", "1", "Up", 1)])

@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a running member of a Galera cluster says of itself."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Mapping
+
+try:
+    import pymysql
+except ImportError:
+    pymysql = None  # type: ignore[assignment]  # the modules say so
+
+STATUS = "SHOW GLOBAL STATUS LIKE 'wsrep\\_%'"
+"""Answered by a member without quorum, too."""
+
+
+def connect(path: str, timeout: int = 10) -> t.Any:
+    """Open a connection as root over the Unix socket. Raises what the driver raises."""
+    return pymysql.connect(
+        unix_socket=path, user="root", connect_timeout=min(timeout, 2), read_timeout=timeout
+    )
+
+
+def read(connection: t.Any) -> dict[str, str]:
+    """All wsrep variables by their names in small letters. Raises what the driver raises."""
+    with connection.cursor() as cursor:
+        cursor.execute(STATUS)
+        return {str(name).lower(): str(value) for name, value in cursor.fetchall()}
+
+
+def is_synced(status: Mapping[str, str]) -> bool:
+    """Whether the member has all data and takes statements."""
+    return status.get("wsrep_local_state_comment") == "Synced" and status.get("wsrep_ready") == "ON"
+
+
+def describe(status: Mapping[str, str]) -> dict[str, t.Any]:
+    """The state in plain data; nothing that only a running member knows when it says nothing."""
+
+    def number(name: str) -> int | None:
+        text = status.get(name, "").partition(".")[0]
+        return int(text) if text.lstrip("-").isdigit() else None
+
+    return {
+        "running": bool(status),
+        "synced": is_synced(status) and status.get("wsrep_cluster_status") == "Primary",
+        "state": status.get("wsrep_local_state_comment", ""),
+        "cluster_status": status.get("wsrep_cluster_status", ""),
+        "cluster_size": number("wsrep_cluster_size"),
+        "cluster_uuid": status.get("wsrep_cluster_state_uuid", ""),
+        "last_committed": number("wsrep_last_committed"),
+        "receive_queue": number("wsrep_local_recv_queue"),
+    }
+
+
+def complaint(described: Mapping[str, t.Any], members: int) -> str:
+    """What is wrong with a member of a cluster of so many; empty when nothing is."""
+    if not described["running"]:
+        return "MariaDB does not answer"
+    if described["cluster_status"] != "Primary":
+        return f"it has no quorum ({described['cluster_status'] or 'no cluster'})"
+    if not described["synced"]:
+        return f"it is {described['state'] or 'not ready'}, not Synced"
+    size = described["cluster_size"]
+    if members and size is not None and size < members:
+        return f"it sees {size} of {members} members"
+    return ""
