@@ -28,6 +28,10 @@ options:
     type: str
     choices: [udp, tcp]
     default: udp
+  pinged:
+    description: Whether they speak SIP and are asked if they live.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -38,7 +42,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Destinations with C(uri), C(priority) and C(attrs) (C(duid), C(rweight)).
+  description:
+    - Destinations with C(uri), C(flags), C(priority) and C(attrs) (C(duid), C(rweight), C(number)).
   type: list
   elements: dict
 """
@@ -53,12 +58,15 @@ from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import (
 
 
 def dispatcher_set(
-    members: t.Iterable[t.Mapping[str, t.Any]], port: int, transport: str = "udp"
+    members: t.Iterable[t.Mapping[str, t.Any]],
+    port: int,
+    transport: str = "udp",
+    pinged: bool = True,
 ) -> list[dict[str, t.Any]]:
     """Plain data in, plain data out; see DispatcherError for what is refused."""
     try:
         plain = [{str(key): value for key, value in dict(member).items()} for member in members]
-        return make_set(plain, int(port), str(transport))
+        return make_set(plain, int(port), str(transport), bool(pinged))
     except (DispatcherError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"dispatcher_set: {error}") from error
 

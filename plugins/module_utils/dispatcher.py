@@ -16,6 +16,12 @@ from dataclasses import dataclass, field
 DISABLED = 4
 """Flag of a destination that gets no new calls, whatever its pings say."""
 
+NO_PINGS = 32
+"""Flag of a destination that is not asked whether it lives: one that does not speak SIP."""
+
+NAME = "duid"
+"""Attribute with the node's name in the inventory."""
+
 DRAIN = "drain"
 """Attribute that says who drained a destination, and why."""
 
@@ -25,6 +31,9 @@ LINE_LIMIT = 1023
 HEADER = (
     "# Destinations: set, URI, flags, priority, attributes. Flag 4 and drain=... mark a drain.\n"
 )
+
+Marks = dict[str, dict[int, str]]
+"""Name of a node -> set that it is drained in -> REASON:RUN-ID, empty when nobody says."""
 
 _URI = re.compile(r"sips?:[^\s#]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9_]+\Z")
@@ -39,8 +48,8 @@ class DispatcherError(Exception):
 class Destination:
     """One line of the list.
 
-    C(flags) is a sum of 1 (inactive), 2 (trying), 4 (disabled), 8 (probing); C(priority) counts
-    upwards; C(attrs) keeps its order.
+    C(flags) is a sum of 1 (inactive), 2 (trying), 4 (disabled), 8 (probing), 16 (its name is not
+    resolved), 32 (no pings); C(priority) counts upwards; C(attrs) keeps its order.
     """
 
     set_id: int
@@ -56,6 +65,11 @@ class Destination:
         if value is not None:
             return value
         return "" if self.flags & DISABLED else None
+
+    @property
+    def name(self) -> str:
+        """The node's name in the inventory, its URI where the list does not say."""
+        return dict(self.attrs).get(NAME) or self.uri
 
     @property
     def body(self) -> str:
@@ -137,8 +151,8 @@ def wish(set_id: int, items: t.Iterable[t.Mapping[str, t.Any]]) -> list[Destinat
         if uri in wanted:
             raise DispatcherError(f"{uri} stands twice in set {set_id}")
         flags = int(item.get("flags") or 0)
-        if not 0 <= flags <= 15:
-            raise DispatcherError(f"{uri}: flags are a sum of 1, 2, 4 and 8, not {flags}")
+        if not 0 <= flags <= 63:
+            raise DispatcherError(f"{uri}: flags are a sum of 1, 2, 8, 16 and 32, not {flags}")
         attrs = dict(item.get("attrs") or {})
         if flags & DISABLED or DRAIN in attrs:
             raise DispatcherError(f"{uri}: a drain is set by draining, not by configuration")
@@ -184,6 +198,100 @@ def merge(
             merged.extend(replaced)
             placed = True
     return merged if placed else merged + replaced
+
+
+def marks(listed: t.Iterable[Destination]) -> Marks:
+    """Who is drained in which sets, and what the marks say."""
+    found: Marks = {}
+    for item in listed:
+        if item.drained is not None:
+            found.setdefault(item.name, {})[item.set_id] = item.drained
+    return found
+
+
+def make_mark(reason: str, run_id: str) -> str:
+    """The mark of a drain. Raises DispatcherError for what cannot stand in one."""
+    for what, text in (("reason", reason), ("run", run_id)):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+            raise DispatcherError(
+                f"the {what} of a drain is letters, digits, '-', '_' and '.', not '{text}'"
+            )
+    return f"{reason}:{run_id}"
+
+
+def _chosen(
+    listed: t.Sequence[Destination], nodes: t.Collection[str], sets: t.Collection[int]
+) -> list[Destination]:
+    """The destinations of nodes, in all sets or some. Raises DispatcherError for a strange name."""
+    missing = sorted(set(nodes) - {item.name for item in listed})
+    if missing:
+        known = ", ".join(sorted({item.name for item in listed})) or "nobody"
+        raise DispatcherError(f"{', '.join(missing)} is not in the list; it has {known}")
+    return [item for item in listed if item.name in nodes and (not sets or item.set_id in sets)]
+
+
+def drain(
+    listed: t.Iterable[Destination],
+    nodes: t.Collection[str],
+    mark: str,
+    sets: t.Collection[int] = (),
+) -> list[Destination]:
+    """The list with nodes drained under a mark, in all their sets or in some.
+
+    Raises DispatcherError for a node that is not in the list, and for one under another mark:
+    whoever drained it counts on it.
+    """
+    listed = list(listed)
+    chosen = _chosen(listed, nodes, sets)
+    for item in chosen:
+        if item.drained not in (None, mark):
+            raise DispatcherError(
+                f"{item.name} is drained already, by '{item.drained or 'somebody unknown'}'"
+            )
+    return [
+        Destination(
+            item.set_id,
+            item.uri,
+            item.flags | DISABLED,
+            item.priority,
+            (*(pair for pair in item.attrs if pair[0] != DRAIN), (DRAIN, mark)),
+        )
+        if item in chosen
+        else item
+        for item in listed
+    ]
+
+
+def undrain(
+    listed: t.Iterable[Destination],
+    nodes: t.Collection[str],
+    mark: str | None = None,
+    sets: t.Collection[int] = (),
+) -> list[Destination]:
+    """The list with nodes in traffic again, in all their sets or in some.
+
+    With C(mark) only a drain under this one is taken back. Raises DispatcherError for one under
+    another, and for a node that is not in the list.
+    """
+    listed = list(listed)
+    chosen = [item for item in _chosen(listed, nodes, sets) if item.drained is not None]
+    for item in chosen:
+        if mark is not None and item.drained != mark:
+            raise DispatcherError(
+                f"{item.name} is drained by '{item.drained or 'somebody unknown'}', not by '{mark}'"
+            )
+    return [
+        Destination(
+            item.set_id,
+            item.uri,
+            item.flags & ~DISABLED,
+            item.priority,
+            tuple(pair for pair in item.attrs if pair[0] != DRAIN),
+        )
+        if item in chosen
+        else item
+        for item in listed
+    ]
 
 
 def parse_process(answer: t.Mapping[str, t.Any]) -> list[Destination]:
@@ -240,14 +348,27 @@ def differences(listed: t.Iterable[Destination], running: t.Iterable[Destination
     return said
 
 
+def _number(address: str) -> str:
+    """The last three numbers of an IPv4 address as one: it fits in Kamailio's 31 bits."""
+    parts = address.split(".")
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise DispatcherError(f"'{address}' is not an IPv4 address")
+    return str(int("".join(f"{int(part):03d}" for part in parts[1:])))
+
+
 def make_set(
-    members: t.Iterable[t.Mapping[str, t.Any]], port: int, transport: str = "udp"
+    members: t.Iterable[t.Mapping[str, t.Any]],
+    port: int,
+    transport: str = "udp",
+    pinged: bool = True,
 ) -> list[dict[str, t.Any]]:
     """Wishes for one set from cluster members: C(name), C(address), and if wanted C(weight).
 
     Weights are any positive numbers, cores for example. The heaviest member gets rweight 100, the
-    others their share of it, at least 1: Kamailio's relative weights go from 1 to 100. Raises
-    DispatcherError for a member without name or address and for a weight that is not positive.
+    others their share of it, at least 1: Kamailio's relative weights go from 1 to 100. The
+    attribute C(number) is made of the address and stays when others come and go. Members that do
+    not speak SIP are not C(pinged). Raises DispatcherError for a member without name or IPv4
+    address and for a weight that is not positive.
     """
     members = list(members)
     if transport not in ("udp", "tcp"):
@@ -256,6 +377,7 @@ def make_set(
     for member in members:
         if not member.get("name") or not member.get("address"):
             raise DispatcherError(f"a member needs a name and an address, not {dict(member)}")
+        _number(str(member["address"]))
         weight = float(1 if member.get("weight") is None else member["weight"])
         if weight <= 0:
             raise DispatcherError(f"{member['name']}: the weight {weight:g} is not positive")
@@ -265,10 +387,12 @@ def make_set(
     return [
         {
             "uri": f"sip:{member['address']}:{int(port)}{suffix}",
+            "flags": 0 if pinged else NO_PINGS,
             "priority": 0,
             "attrs": {
-                "duid": str(member["name"]),
+                NAME: str(member["name"]),
                 "rweight": str(max(1, round(100 * weight / heaviest))),
+                "number": _number(str(member["address"])),
             },
         }
         for member, weight in zip(members, weights, strict=True)

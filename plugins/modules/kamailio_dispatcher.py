@@ -7,14 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kamailio_dispatcher
-short_description: Keep one set of Kamailio's dispatcher list
+short_description: Keep Kamailio's dispatcher list, and drain what is in it
 version_added: 0.1.0
 author:
   - Ringmain contributors (@ringmain)
 description:
-  - Makes one set of a dispatcher list hold exactly the wanted destinations. Other sets stay as they
-    are.
-  - A destination that is drained (flag 4, attribute C(drain=REASON:RUN-ID)) stays drained.
+  - With O(state=present), makes each set in O(sets) hold exactly the wanted destinations. Other
+    sets stay as they are, and so does a drain (flag 4, attribute C(drain=REASON:RUN-ID)).
+  - With O(state=drained) and O(state=undrained), takes nodes out of traffic and puts them back, in
+    the list and in the process. Calls that they have live on.
+  - With O(state=read), only tells who is drained.
   - The file is replaced in one step, a running Kamailio reloads it, and afterwards file and process
     agree. Where no Kamailio runs, it is the file alone.
   - A process that has it otherwise than the file is a difference too and is repaired by a reload.
@@ -30,32 +32,56 @@ options:
     description: Absolute path of the list. Its directory is made when it is missing.
     type: path
     required: true
-  set:
-    description: Number of the set.
-    type: int
-    required: true
-  destinations:
-    description: All destinations of the set, in order.
+  state:
+    description: What to do.
+    type: str
+    choices: [present, drained, undrained, read]
+    default: present
+  sets:
+    description: With O(state=present), the sets to keep. Otherwise the sets to act on, all if none.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
-      uri:
-        description: SIP URI of the destination.
-        type: str
+      id:
+        description: Number of the set.
+        type: int
         required: true
-      flags:
-        description: Sum of 1 (inactive), 2 (trying) and 8 (probing) at the start.
-        type: int
-        default: 0
-      priority:
-        description: Priority, the higher the earlier, for algorithms which know of it.
-        type: int
-        default: 0
-      attrs:
-        description: Attributes, for example C(duid) and C(rweight).
-        type: dict
-        default: {}
+      destinations:
+        description: All destinations of the set, in order.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          uri:
+            description: SIP URI of the destination.
+            type: str
+            required: true
+          flags:
+            description: Sum of 1 (inactive), 2 (trying), 8 (probing) at the start, 32 (no pings).
+            type: int
+            default: 0
+          priority:
+            description: Priority, the higher the earlier, for algorithms which know of it.
+            type: int
+            default: 0
+          attrs:
+            description: Attributes, for example C(duid) and C(rweight).
+            type: dict
+            default: {}
+  nodes:
+    description: Names (C(duid)) of the nodes to drain or undrain.
+    type: list
+    elements: str
+    default: []
+  reason:
+    description: Why they are drained, a word of letters, digits, V(-), V(_) and V(.).
+    type: str
+  run_id:
+    description:
+      - Who drains them. What another run has drained is refused.
+      - To undrain without it puts back whatever drained the node.
+    type: str
   rpc_socket:
     description: Unix datagram socket of Kamailio's JSON-RPC.
     type: path
@@ -69,13 +95,22 @@ options:
 EXAMPLES = r"""
 - name: Tell Kamailio its PBX nodes
   ringmain.voip.kamailio_dispatcher:
-    path: /var/lib/kamailio/dispatcher.list
-    set: 1
-    destinations:
-      - uri: sip:192.0.2.11:5080
-        attrs: {duid: pbx1, rweight: 100}
-      - uri: sip:192.0.2.12:5080
-        attrs: {duid: pbx2, rweight: 50}
+    path: /var/lib/ringmain/dispatcher.list
+    sets:
+      - id: 1
+        destinations:
+          - uri: sip:192.0.2.11:5080
+            attrs: {duid: pbx1, rweight: 100}
+          - uri: sip:192.0.2.12:5080
+            attrs: {duid: pbx2, rweight: 50}
+
+- name: Send pbx2 no new calls
+  ringmain.voip.kamailio_dispatcher:
+    path: /var/lib/ringmain/dispatcher.list
+    state: drained
+    nodes: [pbx2]
+    reason: upgrade
+    run_id: 20261121T0645
 """
 
 RETURN = r"""
@@ -92,12 +127,12 @@ differences:
   returned: success
   type: list
   elements: str
-drained:
-  description: The drained destinations of the set with C(REASON:RUN-ID).
+drains:
+  description: Names of drained nodes, the sets they are drained in, and C(REASON:RUN-ID) of each.
   returned: success
   type: dict
   sample:
-    "sip:192.0.2.12:5080": upgrade:20261121T0645
+    pbx2: {"1": "upgrade:20261121T0645"}
 """
 
 import os
@@ -109,10 +144,14 @@ from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import (
     Destination,
     DispatcherError,
     differences,
+    drain,
+    make_mark,
+    marks,
     merge,
     parse,
     parse_process,
     render,
+    undrain,
     wish,
 )
 from ansible_collections.ringmain.voip.plugins.module_utils.kamailio_rpc import (
@@ -161,43 +200,79 @@ def write(module: AnsibleModule, path: str, text: str) -> None:
     module.set_mode_if_different(path, "0644", False)
 
 
+def wanted(params: t.Mapping[str, t.Any], listed: list[Destination]) -> list[Destination]:
+    """The list as the task wants it. Raises DispatcherError."""
+    state, sets = params["state"], params["sets"]
+    if state == "present":
+        for item in sets:
+            listed = merge(listed, item["id"], wish(item["id"], item["destinations"]))
+        return listed
+    numbers = [item["id"] for item in sets]
+    if state == "drained":
+        mark = make_mark(params["reason"], params["run_id"])
+        return drain(listed, params["nodes"], mark, numbers)
+    if state == "undrained":
+        mark = make_mark(params["reason"], params["run_id"]) if params["run_id"] else None
+        return undrain(listed, params["nodes"], mark, numbers)
+    return listed
+
+
 def main() -> None:
     """Compare, write, reload, compare again."""
+    destination = {
+        "uri": {"type": "str", "required": True},
+        "flags": {"type": "int", "default": 0},
+        "priority": {"type": "int", "default": 0},
+        "attrs": {"type": "dict", "default": {}},
+    }
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "set": {"type": "int", "required": True},
-            "destinations": {
+            "state": {
+                "type": "str",
+                "choices": ["present", "drained", "undrained", "read"],
+                "default": "present",
+            },
+            "sets": {
                 "type": "list",
                 "elements": "dict",
-                "required": True,
+                "default": [],
                 "options": {
-                    "uri": {"type": "str", "required": True},
-                    "flags": {"type": "int", "default": 0},
-                    "priority": {"type": "int", "default": 0},
-                    "attrs": {"type": "dict", "default": {}},
+                    "id": {"type": "int", "required": True},
+                    "destinations": {
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "options": destination,
+                    },
                 },
             },
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "reason": {"type": "str"},
+            "run_id": {"type": "str"},
             "rpc_socket": {"type": "path", "default": "/run/kamailio/rpc.sock"},
             "timeout": {"type": "float", "default": 5.0},
         },
+        required_if=[("state", "drained", ("reason", "run_id"))],
+        required_by={"run_id": ["reason"]},
         supports_check_mode=True,
     )
     path = module.params["path"]
     rpc = KamailioRpc(datagram_transport(module.params["rpc_socket"], module.params["timeout"]))
+    reads = module.params["state"] == "read"
     try:
         before = ""
         if os.path.exists(path):
             with open(path, encoding="utf-8") as stream:
                 before = stream.read()
-        wanted = wish(module.params["set"], module.params["destinations"])
-        listed = merge(parse(before), module.params["set"], wanted)
-        after = render(listed)
+        listed = wanted(module.params, parse(before))
+        after = before if reads else render(listed)
         process = running_list(rpc)
         differing = [] if process is None else differences(listed, process)
-        if before != after and not module.check_mode:
+        acts = not (module.check_mode or reads)
+        if before != after and acts:
             write(module, path, after)
-        if differing and not module.check_mode:
+        if differing and acts:
             reload_list(rpc)
             left = differences(listed, running_list(rpc) or [])
             if left:
@@ -213,15 +288,14 @@ def main() -> None:
             "See whether it is alive with: systemctl status kamailio"
         )
     module.exit_json(
-        changed=before != after or bool(differing),
+        changed=not reads and (before != after or bool(differing)),
         diff={"before": before, "after": after, "before_header": path, "after_header": path},
         running=process is not None,
-        reloaded=bool(differing),
+        reloaded=not reads and bool(differing),
         differences=differing,
-        drained={
-            item.uri: item.drained
-            for item in listed
-            if item.set_id == module.params["set"] and item.drained is not None
+        drains={
+            name: {str(number): mark for number, mark in sets.items()}
+            for name, sets in marks(listed).items()
         },
     )
 

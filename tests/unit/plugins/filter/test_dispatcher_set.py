@@ -16,8 +16,9 @@ def test_members_become_destinations() -> None:
     assert dispatcher_set([{"name": "a", "address": "192.0.2.1", "weight": 4}], "5080") == [
         {
             "uri": "sip:192.0.2.1:5080",
+            "flags": 0,
             "priority": 0,
-            "attrs": {"duid": "a", "rweight": "100"},
+            "attrs": {"duid": "a", "rweight": "100", "number": "2001"},
         }
     ]
 
@@ -26,7 +27,7 @@ def test_members_become_destinations() -> None:
     ("members", "port", "message"),
     [
         ([{"name": "a"}], 5080, "dispatcher_set: a member needs a name and an address"),
-        ([{"name": "a", "address": "b", "weight": "x"}], 5080, "could not convert"),
+        ([{"name": "a", "address": "192.0.2.1", "weight": "x"}], 5080, "could not convert"),
         ([5], 5080, "dispatcher_set: "),
         (5, 5080, "dispatcher_set: "),
         ([], "x", "dispatcher_set: invalid literal"),

@@ -15,12 +15,16 @@ from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import (
     Destination,
     DispatcherError,
     differences,
+    drain,
+    make_mark,
     make_set,
+    marks,
     merge,
     parse,
     parse_attrs,
     parse_process,
     render,
+    undrain,
     wish,
 )
 
@@ -148,8 +152,8 @@ def test_wish_makes_destinations_of_plain_data() -> None:
         (1, [{"uri": "sip:a#b"}], "'sip:a#b' is not a SIP URI"),
         (1, [{"uri": "sip:a\n"}], "'sip:a\n' is not a SIP URI"),
         (1, [{"uri": A}, {"uri": A}], f"{A} stands twice in set 1"),
-        (1, [{"uri": A, "flags": 16}], f"{A}: flags are a sum of 1, 2, 4 and 8, not 16"),
-        (1, [{"uri": A, "flags": -1}], f"{A}: flags are a sum of 1, 2, 4 and 8, not -1"),
+        (1, [{"uri": A, "flags": 64}], f"{A}: flags are a sum of 1, 2, 8, 16 and 32, not 64"),
+        (1, [{"uri": A, "flags": -1}], f"{A}: flags are a sum of 1, 2, 8, 16 and 32, not -1"),
         (1, [{"uri": A, "flags": 4}], f"{A}: a drain is set by draining, not by configuration"),
         (1, [{"uri": A, "flags": 12}], f"{A}: a drain is set by draining, not by configuration"),
         (
@@ -321,6 +325,10 @@ def test_differences_says_what_is_otherwise(
     assert differences(listed, running) == said
 
 
+def of(name: str, weight: str, number: str) -> dict[str, str]:
+    return {"duid": name, "rweight": weight, "number": number}
+
+
 def test_make_set_scales_weights_to_what_kamailio_takes() -> None:
     members: list[dict[str, Any]] = [
         {"name": "pbx1", "address": "192.0.2.1", "weight": 8},
@@ -328,9 +336,9 @@ def test_make_set_scales_weights_to_what_kamailio_takes() -> None:
         {"name": "pbx3", "address": "192.0.2.3", "weight": 0.01},
     ]
     assert make_set(members, 5080) == [
-        {"uri": A, "priority": 0, "attrs": {"duid": "pbx1", "rweight": "100"}},
-        {"uri": B, "priority": 0, "attrs": {"duid": "pbx2", "rweight": "25"}},
-        {"uri": C, "priority": 0, "attrs": {"duid": "pbx3", "rweight": "1"}},
+        {"uri": A, "flags": 0, "priority": 0, "attrs": of("pbx1", "100", "2001")},
+        {"uri": B, "flags": 0, "priority": 0, "attrs": of("pbx2", "25", "2002")},
+        {"uri": C, "flags": 0, "priority": 0, "attrs": of("pbx3", "1", "2003")},
     ]
 
 
@@ -363,3 +371,46 @@ def test_make_set_refuses(member: dict[str, Any], transport: str, message: str) 
     with pytest.raises(DispatcherError) as error:
         make_set([member], 5080, transport)
     assert str(error.value) == message
+
+
+def test_numbers_are_of_the_address_and_fit_in_31_bits() -> None:
+    members = [{"name": "a", "address": "10.255.255.255"}, {"name": "b", "address": "10.0.0.7"}]
+    numbers = [item["attrs"]["number"] for item in make_set(members, 2223, pinged=False)]
+    assert numbers == ["255255255", "7"]
+    assert int(numbers[0]) < 2**31
+
+
+LISTED = parse(f"1 {A} 0 0 duid=a\n1 {B} 8 0 duid=b\n2 {C} 32 0 duid=a\n")
+
+
+def test_a_drain_and_its_end_are_a_round_trip() -> None:
+    drained = drain(LISTED, ["a"], "upgrade:run7")
+    assert [item.flags for item in drained] == [4, 8, 36]
+    assert marks(drained) == {"a": {1: "upgrade:run7", 2: "upgrade:run7"}}
+    assert drain(drained, ["a"], "upgrade:run7") == drained
+    assert undrain(drained, ["a"], "upgrade:run7") == LISTED
+    assert undrain(LISTED, ["a", "b"]) == LISTED
+
+
+def test_a_drain_of_some_sets_leaves_the_others() -> None:
+    assert marks(drain(LISTED, ["a", "b"], "m:1", [1])) == {"a": {1: "m:1"}, "b": {1: "m:1"}}
+    assert marks(undrain(drain(LISTED, ["a"], "m:1"), ["a"], None, [2])) == {"a": {1: "m:1"}}
+
+
+def test_marks_of_others_are_respected() -> None:
+    drained = drain(LISTED, ["a"], "upgrade:run7")
+    with pytest.raises(DispatcherError, match="a is drained already, by 'upgrade:run7'"):
+        drain(drained, ["a"], "upgrade:run8")
+    with pytest.raises(DispatcherError, match="by 'upgrade:run7', not by 'upgrade:run8'"):
+        undrain(drained, ["a"], "upgrade:run8")
+    nobody = parse(f"1 {A} 4 0 duid=a\n")
+    assert marks(nobody) == {"a": {1: ""}}
+    with pytest.raises(DispatcherError, match="by 'somebody unknown'"):
+        drain(nobody, ["a"], "upgrade:run8")
+
+
+def test_a_mark_is_made_of_words() -> None:
+    assert make_mark("disk", "anna-2026.1") == "disk:anna-2026.1"
+    for reason, run in (("", "a"), ("a", ""), ("a b", "c"), ("a", "b:c"), ("a;b", "c")):
+        with pytest.raises(DispatcherError, match="of a drain is letters"):
+            make_mark(reason, run)

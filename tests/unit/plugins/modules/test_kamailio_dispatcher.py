@@ -105,13 +105,13 @@ def run(
     capsys: pytest.CaptureFixture[str],
     *,
     check: bool = False,
-    set_id: int = 1,
+    **more: Any,
 ) -> dict[str, Any]:
     """What the module returns, with its exit code as C(rc)."""
     arguments = {
         "path": str(directory / "dispatcher.list"),
-        "set": set_id,
-        "destinations": destinations,
+        "sets": [{"id": 1, "destinations": destinations}] if destinations else [],
+        **more,
         "rpc_socket": str(directory / "rpc.sock"),
         "timeout": 2,
         "_ansible_check_mode": check,
@@ -168,7 +168,7 @@ def test_what_is_drained_stays_drained(
 ) -> None:
     kamailio.list.write_text(f"1 {A} 4 0 drain=upgrade:run7\n1 {B}\n2 {C} 4\n")
     result = run(tmp_path, [{"uri": A, "attrs": {"duid": "a"}}, {"uri": B}], capsys)
-    assert result["drained"] == {A: "upgrade:run7"}
+    assert result["drains"] == {"a": {"1": "upgrade:run7"}, C: {"2": ""}}
     assert kamailio.has == [
         Destination(1, A, DISABLED, 0, (("duid", "a"), ("drain", "upgrade:run7"))),
         Destination(1, B),
@@ -233,3 +233,72 @@ def test_a_silent_process_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "did not do as asked: timed out" in result["msg"]
     assert "systemctl status kamailio" in result["msg"]
     assert not (tmp_path / "dispatcher.list").exists()
+
+
+LIST = f"1 {A} 0 0 duid=a\n1 {B} 0 0 duid=b\n2 {C} 32 0 duid=a\n"
+
+
+def drained(reason: str = "upgrade", run_id: str = "run7", **more: Any) -> dict[str, Any]:
+    return {"state": "drained", "nodes": ["a"], "reason": reason, "run_id": run_id, **more}
+
+
+def test_a_node_is_drained_and_put_back(
+    kamailio: Kamailio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kamailio.list.write_text(LIST)
+    kamailio.has = parse(LIST)
+    shown = run(tmp_path, [], capsys, check=True, **drained())
+    assert (shown["changed"], kamailio.list.read_text(), kamailio.reloads) == (True, LIST, 0)
+    first = run(tmp_path, [], capsys, **drained())
+    assert first["drains"] == {"a": {"1": "upgrade:run7", "2": "upgrade:run7"}}
+    assert [item.flags for item in kamailio.has] == [4, 0, 36]
+    second = run(tmp_path, [], capsys, **drained())
+    assert (second["changed"], kamailio.reloads) == (False, 1)
+    back = run(tmp_path, [], capsys, **drained(state="undrained"))
+    assert (back["changed"], back["drains"], kamailio.has) == (True, {}, parse(LIST))
+    assert run(tmp_path, [], capsys, state="undrained", nodes=["a"])["changed"] is False
+
+
+def test_one_function_of_a_node_is_drained(
+    kamailio: Kamailio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kamailio.list.write_text(LIST)
+    result = run(tmp_path, [], capsys, **drained(sets=[{"id": 2}]))
+    assert result["drains"] == {"a": {"2": "upgrade:run7"}}
+
+
+def test_another_runs_drain_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dispatcher.list").write_text(LIST)
+    run(tmp_path, [], capsys, **drained())
+    for state in ("drained", "undrained"):
+        result = run(tmp_path, [], capsys, **drained(run_id="run8", state=state))
+        assert result["rc"] == 1
+        assert "by 'upgrade:run7'" in result["msg"]
+    assert run(tmp_path, [], capsys, state="undrained", nodes=["a"])["drains"] == {}
+
+
+def test_a_strange_node_is_refused_with_those_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dispatcher.list").write_text(LIST)
+    result = run(tmp_path, [], capsys, **drained(nodes=["x"]))
+    assert "x is not in the list; it has a, b" in result["msg"]
+
+
+def test_a_reason_that_would_break_the_list_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dispatcher.list").write_text(LIST)
+    result = run(tmp_path, [], capsys, **drained(reason="new disk;x=1"))
+    assert "the reason of a drain is letters" in result["msg"]
+
+
+def test_who_is_drained_can_be_asked(
+    kamailio: Kamailio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kamailio.list.write_text(f"1 {A} 4 0 duid=a;drain=disk:anna\n1 {B} 4\n")
+    result = run(tmp_path, [], capsys, state="read")
+    assert (result["changed"], kamailio.reloads) == (False, 0)
+    assert result["drains"] == {"a": {"1": "disk:anna"}, B: {"1": ""}}

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keep what Kamailio reads: the local copy of the database, and the files it starts from.
 
-``prepare`` runs before Kamailio starts and makes sure that both SQLite files exist and are sound.
-``run`` stays: it copies the edge_* views whenever they changed and tells Kamailio, and it lets
-only the holder of the outside address ping phones behind NAT.
+``prepare`` runs before Kamailio starts and makes sure that both SQLite files exist and are sound,
+and that the list of destinations says of drains what the other edges say.
+``run`` stays: it copies the edge_* views whenever they changed and tells Kamailio, it lets only the
+holder of the outside address ping phones behind NAT, and has Kamailio tell other edges the drains.
 
 Without the database the last good copy goes on serving; nothing here stands in a call's way.
 """
@@ -135,8 +136,116 @@ def set_aside(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+# --- drains ---------------------------------------------------------------------------------
+
+DISABLED = 4
+Drains = dict[tuple[str, str], str]
+"""Set and URI of a drained destination -> its mark REASON:RUN-ID."""
+
+
+def read_drains(lines: Iterable[str]) -> Drains:
+    """What a list of destinations says of drains."""
+    found = {}
+    for line in lines:
+        words = line.split()
+        if len(words) < 2 or words[0].startswith("#"):
+            continue
+        attrs = [pair.partition("=") for pair in (words[4] if len(words) > 4 else "").split(";")]
+        mark = [value for name, _equals, value in attrs if name == "drain"]
+        if mark or int(words[2] if len(words) > 2 else 0) & DISABLED:
+            found[words[0], words[1]] = mark[0] if mark else ""
+    return found
+
+
+def write_drains(lines: Iterable[str], drains: Drains) -> list[str]:
+    """The list with these drains and no others."""
+    changed = []
+    for line in lines:
+        words = line.split()
+        if len(words) < 2 or words[0].startswith("#"):
+            changed.append(line)
+            continue
+        words += ["0", "0", ""][len(words) - 2 :]
+        pairs = [pair for pair in words[4].split(";") if pair and not pair.startswith("drain=")]
+        mark = drains.get((words[0], words[1]))
+        flags = int(words[2]) & ~DISABLED if mark is None else int(words[2]) | DISABLED
+        pairs += [f"drain={mark}"] if mark else []
+        changed.append(
+            " ".join((*words[:2], str(flags), words[3], ";".join(pairs))).rstrip() + "\n"
+        )
+    return changed
+
+
+def pack_drains(drains: Drains) -> str:
+    """The drains as the value of a header; a hyphen for none: Kamailio sends no empty one."""
+    return (
+        ",".join(f"{number}|{uri}|{mark}" for (number, uri), mark in sorted(drains.items())) or "-"
+    )
+
+
+def unpack_drains(value: str) -> Drains:
+    """The other way round."""
+    parts = [item.split("|") for item in value.split(",") if item.count("|") == 2]
+    return {(number.strip(), uri): mark.strip() for number, uri, mark in parts}
+
+
+def ask_for_drains(own: str, port: int, peer: str, timeout: float = 0.5) -> Drains | None:
+    """What another edge says, asked before our Kamailio has its port; None without an answer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(timeout)
+        client.bind((own, 0))
+        client.connect((peer, port))
+        token, here = os.urandom(8).hex(), f"{own}:{client.getsockname()[1]}"
+        client.send(
+            (
+                f"OPTIONS sip:{peer}:{port} SIP/2.0\r\n"
+                f"Via: SIP/2.0/UDP {here};rport;branch=z9hG4bK{token}\r\n"
+                f"From: <sip:drains@{here}>;tag={token}\r\nTo: <sip:{peer}:{port}>\r\n"
+                f"Call-ID: {token}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 5\r\n"
+                "Content-Length: 0\r\n\r\n"
+            ).encode()
+        )
+        try:
+            lines = client.recv(65535).decode(errors="replace").split("\r\n")
+        except OSError:
+            return None
+    for line in lines:
+        name, _colon, value = line.partition(":")
+        if name.strip().lower() == "x-ringmain-drains":
+            return unpack_drains(value.strip())
+    return None
+
+
+def learn_drains(settings: dict[str, Any]) -> None:
+    """Take over what the living edges say, all of it together; without one ours stays.
+
+    Whoever was away may have missed a drain, or the end of one.
+    """
+    path = Path(settings["dispatcher_file"])
+    if not path.is_file():
+        return
+    answers = [
+        ask_for_drains(settings["address"], settings["cluster_port"], peer)
+        for peer in settings["peers"]
+    ]
+    heard = [answer for answer in answers if answer is not None]
+    if not heard:
+        return
+    said = {key: mark for answer in heard for key, mark in answer.items()}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    changed = write_drains(lines, said)
+    if read_drains(lines) == read_drains(changed):
+        return
+    new = path.with_name(path.name + ".new")
+    new.write_text("".join(changed), encoding="utf-8")
+    new.chmod(0o644)
+    os.replace(new, path)
+    log.warning("drains as the other edges have them: %s", pack_drains(read_drains(changed)))
+
+
 def prepare(settings: dict[str, Any]) -> None:
-    """Before Kamailio starts: both files exist, are sound and belong to who uses them."""
+    """Before Kamailio starts: all files exist, are sound and belong to who uses them."""
+    learn_drains(settings)
     kamailio = pwd.getpwnam("kamailio")
     location = Path(settings["location_file"])
     if not is_sound_location(location):
@@ -344,12 +453,24 @@ class Agent:
             # Kamailio is away; when it comes back it loads the copy by itself.
             return
 
+    def tell_drains(self) -> None:
+        """Kamailio tells the other edges who is drained, when they ask."""
+        try:
+            lines = Path(self.settings["dispatcher_file"]).read_text(encoding="utf-8").splitlines()
+            drains = pack_drains(read_drains(lines))
+            self.kamailio("pv.shvSet", ["drains", "str", drains])
+        except (OSError, RuntimeError, ValueError) as error:
+            self.say("drains", f"the other edges are not told of drains: {error}")
+            return
+        self.say("drains", f"drains: {drains}", logging.INFO)
+
     def run(self) -> None:
         """Repeat for ever."""
         while True:
             self.copy()
             self.tell()
             self.gate_pings()
+            self.tell_drains()
             time.sleep(self.settings["interval"])
 
 
