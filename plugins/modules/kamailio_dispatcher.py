@@ -212,8 +212,8 @@ def wanted(params: t.Mapping[str, t.Any], listed: list[Destination]) -> list[Des
         mark = make_mark(params["reason"], params["run_id"])
         return drain(listed, params["nodes"], mark, numbers)
     if state == "undrained":
-        mark = make_mark(params["reason"], params["run_id"]) if params["run_id"] else None
-        return undrain(listed, params["nodes"], mark, numbers)
+        own = make_mark(params["reason"], params["run_id"]) if params["run_id"] else None
+        return undrain(listed, params["nodes"], own, numbers)
     return listed
 
 

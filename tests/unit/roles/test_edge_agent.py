@@ -307,3 +307,87 @@ def test_call_kamailio_raises_what_kamailio_refuses(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="m: no"):
         agent.call_kamailio(str(tmp_path / "s"), "m", [])
     thread.join()
+
+
+LIST = """# who is there
+1 sip:192.0.2.1:5080 0 0 duid=a;rweight=100
+1 sip:192.0.2.2:5080 4 0 duid=b;drain=disk:anna
+2 sip:192.0.2.1:2223 36 0 duid=a;drain=upgrade:r1
+"""
+DRAINS = {
+    ("1", "sip:192.0.2.2:5080"): "disk:anna",
+    ("2", "sip:192.0.2.1:2223"): "upgrade:r1",
+}
+
+
+class Edge:
+    """Another edge that answers one question for each of its answers; a name in place of a list
+    of drains is left out of the reply."""
+
+    def __init__(self, *headers: str) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.headers = headers
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        for header in self.headers:
+            request, client = self.socket.recvfrom(4096)
+            assert request.startswith(b"OPTIONS sip:127.0.0.1:")
+            self.socket.sendto(f"SIP/2.0 200 OK\r\n{header}\r\n\r\n".encode(), client)
+
+    def close(self) -> None:
+        self.thread.join()
+        self.socket.close()
+
+
+def settings_of(tmp_path: Path, port: int, *peers: str) -> dict[str, Any]:
+    (tmp_path / "dispatcher.list").write_text(LIST)
+    return {
+        "dispatcher_file": str(tmp_path / "dispatcher.list"),
+        "address": "127.0.0.1",
+        "cluster_port": port,
+        "peers": peers,
+    }
+
+
+def test_drains_are_read_and_written() -> None:
+    lines = LIST.splitlines(keepends=True)
+    assert agent.read_drains(lines) == DRAINS
+    assert agent.write_drains(lines, DRAINS) == lines
+    none = agent.write_drains(lines, {})
+    assert agent.read_drains(none) == {}
+    assert none[2:] == [
+        "1 sip:192.0.2.2:5080 0 0 duid=b\n",
+        "2 sip:192.0.2.1:2223 32 0 duid=a\n",
+    ]
+    assert agent.unpack_drains(agent.pack_drains(DRAINS)) == DRAINS
+    assert agent.unpack_drains(agent.pack_drains({})) == {}
+
+
+def test_a_returning_edge_says_of_drains_what_the_others_say(tmp_path: Path) -> None:
+    said = {("1", "sip:192.0.2.1:5080"): "upgrade:r2"}
+    edge = Edge(f"X-Ringmain-Drains: {agent.pack_drains(said)}")
+    agent.learn_drains(settings_of(tmp_path, edge.port, "127.0.0.1"))
+    edge.close()
+    after = (tmp_path / "dispatcher.list").read_text()
+    assert agent.read_drains(after.splitlines()) == said
+    assert (tmp_path / "dispatcher.list").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("header", ["X-Ringmain-Locations: 4", "X-Other: 1|sip:192.0.2.1:5080|a:b"])
+def test_an_edge_that_does_not_know_changes_nothing(tmp_path: Path, header: str) -> None:
+    edge = Edge(header)
+    agent.learn_drains(settings_of(tmp_path, edge.port, "127.0.0.1"))
+    edge.close()
+    assert (tmp_path / "dispatcher.list").read_text() == LIST
+
+
+def test_alone_or_without_a_list_nothing_changes(tmp_path: Path) -> None:
+    agent.learn_drains(settings_of(tmp_path, 9, "127.0.0.1"))
+    assert (tmp_path / "dispatcher.list").read_text() == LIST
+    (tmp_path / "dispatcher.list").unlink()
+    agent.learn_drains({**settings_of(tmp_path, 9), "dispatcher_file": str(tmp_path / "none")})
+    assert not (tmp_path / "none").exists()
