@@ -11,8 +11,8 @@ import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 
 from ansible_collections.ringmain.voip.plugins.module_utils import capacity
+from ansible_collections.ringmain.voip.plugins.module_utils.text_table import Row, table
 
-Row = Sequence[str]
 FORMATS = ("text", "markdown", "json")
 NUMBER_WIDTH = 22
 FORMULA_WIDTH = 76
@@ -51,7 +51,7 @@ def _page(plan: Mapping[str, t.Any], markdown: bool) -> Iterator[str]:
     )
     yield ""
     yield _heading("What each tier carries", 2, markdown)
-    yield from _table(
+    yield from table(
         ("function", "nodes", "needed", "cores busy", "carries", "reached first", "then"),
         [
             (
@@ -113,7 +113,7 @@ def _host(names: Sequence[str], host: Mapping[str, t.Any], markdown: bool) -> It
         for name, value in _flat(host["limits"])
     ]
     if markdown:
-        yield from _table(("limit", "value", "unit", "formula", "source"), rows, markdown)
+        yield from table(("limit", "value", "unit", "formula", "source"), rows, markdown)
     else:
         yield from _reasons(rows)
 
@@ -154,16 +154,3 @@ def _sum(parts: Mapping[str, float], form: str) -> str:
 
 def _heading(text: str, level: int, markdown: bool) -> str:
     return f"{'#' * level} {text}\n" if markdown else text
-
-
-def _table(head: Row, rows: Sequence[Row], markdown: bool) -> Iterator[str]:
-    """Columns of equal width; the last column is as wide as it is."""
-    if markdown:
-        yield f"| {' | '.join(head)} |"
-        yield f"|{' --- |' * len(head)}"
-        yield from (f"| {' | '.join(row)} |" for row in rows)
-        return
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        yield f"  {'  '.join(cells)}".rstrip()

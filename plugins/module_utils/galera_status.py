@@ -5,27 +5,36 @@
 
 from __future__ import annotations
 
+import traceback
 import typing as t
 from collections.abc import Mapping
 
+MISSING = ""
+"""The traceback of the driver's import, if it is not installed."""
+FAILURES: tuple[type[Exception], ...] = (OSError,)
+"""What connecting and reading may raise."""
 try:
     import pymysql
+
+    FAILURES += (pymysql.MySQLError,)
 except ImportError:
-    pymysql = None  # type: ignore[assignment]  # the modules say so
+    MISSING = traceback.format_exc()
 
 STATUS = "SHOW GLOBAL STATUS LIKE 'wsrep\\_%'"
 """Answered by a member without quorum, too."""
 
 
 def connect(path: str, timeout: int = 10) -> t.Any:
-    """Open a connection as root over the Unix socket. Raises what the driver raises."""
+    """Open a connection as root over the Unix socket. Raises one of FAILURES."""
+    if MISSING:
+        raise OSError("PyMySQL is not installed on this host")
     return pymysql.connect(
         unix_socket=path, user="root", connect_timeout=min(timeout, 2), read_timeout=timeout
     )
 
 
 def read(connection: t.Any) -> dict[str, str]:
-    """All wsrep variables by their names in small letters. Raises what the driver raises."""
+    """All wsrep variables by their names in small letters. Raises one of FAILURES."""
     with connection.cursor() as cursor:
         cursor.execute(STATUS)
         return {str(name).lower(): str(value) for name, value in cursor.fetchall()}

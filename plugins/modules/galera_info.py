@@ -81,17 +81,10 @@ error:
   type: str
 """
 
-import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.ringmain.voip.plugins.module_utils import galera_status
-
-PYMYSQL_ERROR = None
-try:
-    import pymysql
-except ImportError:
-    PYMYSQL_ERROR = traceback.format_exc()
 
 
 def main() -> None:
@@ -103,15 +96,15 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if PYMYSQL_ERROR:
-        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=PYMYSQL_ERROR)
+    if galera_status.MISSING:
+        module.fail_json(msg=missing_required_lib("PyMySQL"), exception=galera_status.MISSING)
     params = module.params
     result: dict[str, Any] = {}
     status: dict[str, str] = {}
     try:
         with galera_status.connect(params["socket"], params["timeout"]) as connection:
             status = galera_status.read(connection)
-    except (pymysql.MySQLError, OSError) as error:
+    except galera_status.FAILURES as error:
         result["error"] = str(error)
     module.exit_json(changed=False, **galera_status.describe(status), **result)
 

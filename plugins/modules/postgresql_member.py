@@ -96,44 +96,24 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 from ansible_collections.ringmain.voip.plugins.module_utils.patroni import (
     complaint,
     differences,
     is_primary,
 )
+from ansible_collections.ringmain.voip.plugins.module_utils.patroni_client import PatroniClient
 
 RELOAD_SECONDS = 15.0
 
 
-class Patroni:
-    """The REST API of one member."""
+class Patroni(PatroniClient):
+    """The REST API of one member, and the certificate that it shows."""
 
     def __init__(self, params: dict[str, Any]) -> None:
-        self.address = (params["address"], params["port"])
+        super().__init__(
+            params["address"], params["port"], params["ca"], params["certificate"], params["key"]
+        )
         self.file = Path(params["certificate"])
-        self.url = f"https://{params['address']}:{params['port']}"
-        self.tls = {
-            "ca_path": params["ca"],
-            "client_cert": params["certificate"],
-            "client_key": params["key"],
-        }
-
-    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        """Send one request and return what is answered. Raises OSError or ValueError."""
-        data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": "application/json"}
-        with open_url(
-            f"{self.url}{path}",
-            method=method,
-            data=data,
-            headers=headers,
-            timeout=5,
-            use_proxy=False,
-            **self.tls,
-        ) as answer:
-            text = answer.read().decode()
-        return json.loads(text) if text.startswith(("{", "[")) else text
 
     def shows_its_file(self) -> bool:
         """Whether the certificate it shows is the one in the file. Raises OSError."""
@@ -157,14 +137,6 @@ class Patroni:
             if time.monotonic() > deadline:
                 raise OSError(f"it does not show the new certificate in {self.file}")
             time.sleep(0.2)
-
-    def status(self) -> dict[str, Any] | None:
-        """Say where the member stands; None when that is not to be had."""
-        try:
-            status = self.ask("/patroni")
-        except (OSError, ValueError):
-            return None
-        return status if isinstance(status, dict) else None
 
 
 def wait(module: AnsibleModule, patroni: Patroni) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ansible_collections.ringmain.voip.plugins.modules import (
     asterisk_drain,
     galera_info,
     kamailio_rpc,
+    node_status,
     rtpengine_drain,
     sip_options,
 )
@@ -342,17 +343,61 @@ def test_a_database_that_is_not_there_is_said(
     class Driver:
         """What the module needs of PyMySQL when nobody listens."""
 
-        class MySQLError(Exception):
-            pass
-
         @staticmethod
         def connect(**arguments: Any) -> Any:
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(arguments["unix_socket"])
 
-    monkeypatch.setattr(galera_status, "pymysql", Driver)
-    monkeypatch.setattr(galera_info, "pymysql", Driver, raising=False)
-    monkeypatch.setattr(galera_info, "PYMYSQL_ERROR", None)
+    monkeypatch.setattr(galera_status, "pymysql", Driver, raising=False)
+    monkeypatch.setattr(galera_status, "MISSING", "")
     code, found = run(galera_info.main, socket=str(tmp_path / "none"))
     assert (code, found["running"], found["synced"]) == (0, False, False)
     assert "No such file" in found["error"]
+
+
+# --- node_status --------------------------------------------------------------
+
+
+def test_a_server_whose_daemons_are_all_away_is_no_error(run: Run, tmp_path: Path) -> None:
+    """Every part says why it says nothing, and all at once."""
+    ports = {
+        "relay_control": closed_port(socket.SOCK_DGRAM),
+        "pbx_ami": closed_port(socket.SOCK_STREAM),
+        "sip_cluster": closed_port(socket.SOCK_DGRAM),
+        "patroni_rest": closed_port(socket.SOCK_STREAM),
+    }
+    listed = tmp_path / "dispatcher.list"
+    listed.write_text("1 sip:192.0.2.1:5080\n")
+    code, found = run(
+        node_status.main,
+        functions=["edge", "media", "pbx", "database"],
+        address="127.0.0.1",
+        floating=["127.0.0.1", "203.0.113.10"],
+        ports=ports,
+        dispatcher_list=str(listed),
+        rpc_socket=str(tmp_path / "rpc.sock"),
+        database_driver="postgresql",
+        tls_directory=str(tmp_path),
+    )
+    node = found["node"]
+    assert (code, found["changed"]) == (0, False)
+    assert node["addresses"] == ["127.0.0.1"]
+    assert node["edge"] == {"error": f"no Kamailio behind {tmp_path / 'rpc.sock'}"}
+    assert "RTPEngine does not answer" in node["media"]["error"]
+    assert "no connection to Asterisk's manager" in node["pbx"]["error"]
+    assert node["database"]["complaint"] == "Patroni does not answer"
+
+
+def test_a_relay_says_its_sessions(run: Run) -> None:
+    relay = Relay(looks=9)
+    _code, found = run(
+        node_status.main,
+        functions=["media"],
+        address="127.0.0.1",
+        floating=[],
+        ports={"relay_control": relay.port},
+    )
+    relay.server.close()
+    assert found["node"]["media"] == {"sessions": 1}
+    assert [each["name"] for each in found["node"]["services"]] == ["rtpengine-daemon"]
+    assert "edge" not in found["node"]

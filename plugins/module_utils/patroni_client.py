@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Patroni's REST API, one member's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.module_utils.urls import open_url
+
+
+class PatroniClient:
+    """Asks one member; the paths are those of the cluster's and this host's certificates."""
+
+    def __init__(
+        self, address: str, port: int, ca: str, certificate: str, key: str, timeout: float = 5
+    ) -> None:
+        self.address = (address, port)
+        self._url = f"https://{address}:{port}"
+        self._timeout = timeout
+        self._tls = {"ca_path": ca, "client_cert": certificate, "client_key": key}
+
+    def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """Send one request and return what is answered. Raises OSError or ValueError."""
+        data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        with open_url(
+            f"{self._url}{path}",
+            method=method,
+            data=data,
+            headers=headers,
+            timeout=self._timeout,
+            use_proxy=False,
+            **self._tls,
+        ) as answer:
+            text = answer.read().decode()
+        return json.loads(text) if text.startswith(("{", "[")) else text
+
+    def status(self) -> dict[str, Any] | None:
+        """Say where the member stands; None when that is not to be had."""
+        try:
+            status = self.ask("/patroni")
+        except (OSError, ValueError):
+            return None
+        return status if isinstance(status, dict) else None
