@@ -9,6 +9,7 @@ import datetime
 import typing as t
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.ringmain.voip.plugins.plugin_utils import authority
 from ansible_collections.ringmain.voip.plugins.plugin_utils.plain import to_plain
@@ -37,6 +38,8 @@ class ActionModule(ActionBase):
         public_key, certificate = str(result["public_key"]), str(result.pop("certificate"))
         try:
             reason = authority.why_new(certificate, ca_certificate, public_key, names, now)
+            if boolean(arguments.get("renew", False)):
+                reason = reason or "a new one was asked for"
             result["reason"] = reason
             if not reason:
                 return result

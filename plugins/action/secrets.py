@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import typing as t
-from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -15,30 +14,6 @@ from ansible_collections.ringmain.voip.plugins.module_utils.contract import miss
 from ansible_collections.ringmain.voip.plugins.plugin_utils import secrets_file
 from ansible_collections.ringmain.voip.plugins.plugin_utils.cluster import read_secrets
 from ansible_collections.ringmain.voip.plugins.plugin_utils.plain import to_plain
-
-
-def find_directory(task_vars: dict[str, t.Any], cluster: str) -> Path:
-    """Where the cluster's variables are, beside its inventory. Raises SecretsError."""
-    if cluster not in task_vars["groups"]:
-        raise secrets_file.SecretsError(
-            f"ringmain_cluster is {cluster!r}, which is no group of this inventory: "
-            "name the group that holds all hosts of the cluster"
-        )
-    found = set()
-    for name in task_vars["groups"][cluster]:
-        variables = task_vars["hostvars"][name]
-        # A list of hosts on the command line has a directory too, but no variables are read there.
-        if Path(str(variables.get("inventory_file"))).exists():
-            found.add(str(variables["inventory_dir"]))
-    if len(found) != 1:
-        where = (
-            f"in {len(found)} directories ({', '.join(sorted(found))})" if found else "in no file"
-        )
-        raise secrets_file.SecretsError(
-            f"the hosts of the cluster are {where}, so there is no one place for its secrets: "
-            "describe all of them in one inventory directory and give it with -i"
-        )
-    return Path(found.pop(), "group_vars", cluster)
 
 
 class ActionModule(ActionBase):
@@ -64,7 +39,9 @@ class ActionModule(ActionBase):
         missing = missing_secrets(inputs, known)
         now = datetime.datetime.now(datetime.UTC)
         try:
-            directory = find_directory(task_vars, str(self._task.args.get("cluster") or "all"))
+            directory = secrets_file.find_directory(
+                task_vars, str(self._task.args.get("cluster") or "all")
+            )
             path, variable, present = secrets_file.choose_file(directory)
             loose = secrets_file.loose_files(directory)
             made = secrets_file.generate(missing, known, str(inputs["ringmain_domain"]), now)

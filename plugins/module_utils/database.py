@@ -23,6 +23,7 @@ from ansible_collections.ringmain.voip.plugins.module_utils.schema import (
     expand_grants,
     for_postgresql,
     is_scram_of,
+    native_logins,
     native_password,
     scram_verifier,
 )
@@ -58,6 +59,7 @@ BOOKS = (
 )
 LEASE_SECONDS = 300
 SSL_ANY = 1
+PLUGIN = "mysql_native_password"
 
 Statement = tuple[str, tuple[str, ...]]
 
@@ -267,20 +269,19 @@ class MariaDB(Database):
 
     def account_statements(self, account: Mapping[str, t.Any]) -> list[Statement]:
         who = (account["name"], account["host"])
-        shaped = native_password(account["password"])
+        # While a password is being changed, its clients come with the new one or the previous one.
+        known = [account["password"], account.get("previous_password")]
+        wanted = [(PLUGIN, native_password(password)) for password in known if password]
         rows = self.ask("SELECT Priv FROM mysql.global_priv WHERE User = %s AND Host = %s", who)
         priv = json.loads(rows[0][0]) if rows else None
-        login = "USER %s@%s IDENTIFIED VIA mysql_native_password USING %s REQUIRE SSL"
+        ways = " OR ".join(f"{PLUGIN} USING %s" for _way in wanted)
+        login = f"USER %s@%s IDENTIFIED VIA {ways} REQUIRE SSL"
+        values = (*who, *(shaped for _plugin, shaped in wanted))
         statements: list[Statement] = []
         if priv is None:
-            statements.append((f"CREATE {login}", (*who, shaped)))
-        elif (
-            priv.get("plugin") != "mysql_native_password"
-            or priv.get("authentication_string") != shaped
-            or priv.get("ssl_type") != SSL_ANY
-            or "auth_or" in priv
-        ):
-            statements.append((f"ALTER {login}", (*who, shaped)))
+            statements.append((f"CREATE {login}", values))
+        elif native_logins(priv) != wanted or priv.get("ssl_type") != SSL_ANY:
+            statements.append((f"ALTER {login}", values))
         broad = priv is not None and (
             priv.get("access", 0) != 0
             or self.ask("SELECT 1 FROM mysql.db WHERE User = %s AND Host = %s", who)

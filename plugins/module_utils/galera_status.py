@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import ssl
 import traceback
 import typing as t
 from collections.abc import Mapping
 
+from ansible_collections.ringmain.voip.plugins.module_utils import shown_certificate
+
 MISSING = ""
 """The traceback of the driver's import, if it is not installed."""
-FAILURES: tuple[type[Exception], ...] = (OSError,)
+FAILURES: tuple[type[Exception], ...] = (OSError, ValueError)
 """What connecting and reading may raise."""
 try:
     import pymysql
@@ -24,12 +27,16 @@ STATUS = "SHOW GLOBAL STATUS LIKE 'wsrep\\_%'"
 """Answered by a member without quorum, too."""
 
 
-def connect(path: str, timeout: int = 10) -> t.Any:
+def connect(path: str, timeout: int = 10, tls: ssl.SSLContext | None = None) -> t.Any:
     """Open a connection as root over the Unix socket. Raises one of FAILURES."""
     if MISSING:
         raise OSError("PyMySQL is not installed on this host")
     return pymysql.connect(
-        unix_socket=path, user="root", connect_timeout=min(timeout, 2), read_timeout=timeout
+        unix_socket=path,
+        user="root",
+        connect_timeout=min(timeout, 2),
+        read_timeout=timeout,
+        ssl=tls,
     )
 
 
@@ -38,6 +45,25 @@ def read(connection: t.Any) -> dict[str, str]:
     with connection.cursor() as cursor:
         cursor.execute(STATUS)
         return {str(name).lower(): str(value) for name, value in cursor.fetchall()}
+
+
+def shows_its_file(path: str, certificate: str) -> bool:
+    """Whether the server shows clients the certificate in this file. Raises one of FAILURES."""
+    with connect(path, tls=shown_certificate.open_context()) as connection:
+        # PyMySQL keeps the connection to itself, and the server knows only the dates.
+        shown = connection._sock.getpeercert(binary_form=True)
+    return bool(shown == shown_certificate.first_in(certificate))
+
+
+def read_certificates(path: str) -> None:
+    """Have the server and its replication read their certificates again; no connection ends.
+
+    Raises one of FAILURES.
+    """
+    with connect(path) as connection, connection.cursor() as cursor:
+        # What is compared, the server's, comes last: a run that ends between them is repeated.
+        cursor.execute("SET GLOBAL wsrep_provider_socket_ssl_reload = ON")
+        cursor.execute("FLUSH LOCAL SSL")
 
 
 def is_synced(status: Mapping[str, str]) -> bool:

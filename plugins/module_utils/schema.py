@@ -155,6 +155,19 @@ def native_password(password: str) -> str:
     return "*" + hashlib.sha1(inner, usedforsecurity=False).hexdigest().upper()
 
 
+def native_logins(priv: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the ways an account may log in, plugin and what MariaDB keeps for it, in their order.
+
+    ``priv`` is the account's entry in ``mysql.global_priv``. Several ways stand in ``auth_or``,
+    where an empty one is the account's own; one of them alone may stay there, too.
+    """
+    ways = []
+    for way in priv.get("auth_or") or [{}]:
+        found = way or priv
+        ways.append((str(found.get("plugin", "")), str(found.get("authentication_string", ""))))
+    return ways
+
+
 _SCRAM = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 
 

@@ -48,6 +48,12 @@ options:
     description: How long a new certificate is good for.
     type: int
     default: 825
+  renew:
+    description:
+      - Whether there is to be a new certificate now, however good the present one is.
+      - The action plugin decides on the controller.
+    type: bool
+    default: false
   ca_certificate:
     description: Certificate of the authority, in PEM form.
     type: str
@@ -111,6 +117,7 @@ def main() -> None:
             "group": {"type": "str", "default": "root"},
             "names": {"type": "list", "elements": "str", "required": True},
             "days": {"type": "int", "default": 825},
+            "renew": {"type": "bool", "default": False},
             "ca_certificate": {"type": "str", "required": True},
             "ca_key": {"type": "str", "no_log": True},
             "certificate": {"type": "str"},

@@ -83,6 +83,11 @@ options:
       - Operating system user that may ask the database for its status over the unix socket.
       - Created when missing, once the member is synced.
     type: str
+  certificate:
+    description:
+      - File with the server's certificate. When the server shows another one, O(state=synced) has
+        it and its replication read it again; nothing is restarted and no connection ends.
+    type: path
   socket:
     description: Unix socket of the server.
     type: path
@@ -138,6 +143,11 @@ seconds:
   returned: for O(state=synced)
   type: float
   sample: 2.5
+renewed:
+  description: Whether the server had to take up a new certificate.
+  returned: for O(state=synced)
+  type: bool
+  sample: false
 """
 
 import json
@@ -397,9 +407,30 @@ def recovered(module: AnsibleModule, server: Server) -> None:
 
 
 def synced(module: AnsibleModule, server: Server) -> None:
-    """Wait for the member."""
+    """Wait for the member, and have it show its present certificate."""
     member, changed, seconds = await_synced(module, server)
-    module.exit_json(changed=changed, member=galera.member_to_dict(member), seconds=seconds)
+    path, file = module.params["socket"], module.params["certificate"]
+    renewed = False
+    try:
+        if file and member.synced and not galera_status.shows_its_file(path, file):
+            renewed = True
+            if not module.check_mode:
+                galera_status.read_certificates(path)
+                if not galera_status.shows_its_file(path, file):
+                    module.fail_json(
+                        msg=f"{module.params['name']} does not show the new certificate in {file}. "
+                        "See 'journalctl -u mariadb' there"
+                    )
+    except galera_status.FAILURES as error:
+        module.fail_json(
+            msg=f"{module.params['name']} does not take up the certificate in {file}: {error}"
+        )
+    module.exit_json(
+        changed=changed or renewed,
+        member=galera.member_to_dict(member),
+        seconds=seconds,
+        renewed=renewed,
+    )
 
 
 def main() -> None:
@@ -426,6 +457,7 @@ def main() -> None:
             "chosen": {"type": "str", "default": ""},
             "deadline": {"type": "int", "default": 300},
             "account": {"type": "str"},
+            "certificate": {"type": "path"},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
             "data": {"type": "path", "default": "/var/lib/mysql"},
             "service": {"type": "str", "default": "mariadb.service"},

@@ -89,13 +89,11 @@ settings:
 """
 
 import json
-import socket
-import ssl
 import time
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ringmain.voip.plugins.module_utils import shown_certificate
 from ansible_collections.ringmain.voip.plugins.module_utils.patroni import (
     complaint,
     differences,
@@ -113,21 +111,11 @@ class Patroni(PatroniClient):
         super().__init__(
             params["address"], params["port"], params["ca"], params["certificate"], params["key"]
         )
-        self.file = Path(params["certificate"])
+        self.file = params["certificate"]
 
     def shows_its_file(self) -> bool:
         """Whether the certificate it shows is the one in the file. Raises OSError."""
-        # Whatever it shows is compared; nothing is believed that it says.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        with (
-            socket.create_connection(self.address, timeout=5) as plain,
-            context.wrap_socket(plain) as wrapped,
-        ):
-            shown = wrapped.getpeercert(binary_form=True)
-        first, end, _rest = self.file.read_text(encoding="utf-8").partition(ssl.PEM_FOOTER)
-        return shown == ssl.PEM_cert_to_DER_cert(f"{first}{end}")
+        return shown_certificate.shown_by(self.address) == shown_certificate.first_in(self.file)
 
     def renew(self) -> None:
         """Have it and its PostgreSQL read the certificate again. Raises OSError."""

@@ -59,6 +59,11 @@ options:
         description: Its password. Only the hash reaches the server.
         type: str
         required: true
+      previous_password:
+        description:
+          - A second password that is good, too, while clients still come with it. PostgreSQL knows
+            one password only; there it is ignored.
+        type: str
       grants:
         description: Rights on tables and views of the database. All others are taken away.
         type: list
@@ -214,6 +219,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "host": {"type": "str", "default": "%"},
                     "password": {"type": "str", "required": True, "no_log": True},
+                    "previous_password": {"type": "str", "no_log": True},
                     "grants": {
                         "type": "list",
                         "elements": "dict",

@@ -73,6 +73,30 @@ def generate(
     return made
 
 
+def find_directory(task_vars: dict[str, t.Any], cluster: str) -> Path:
+    """Where the cluster's variables are, beside its inventory. Raises SecretsError."""
+    if cluster not in task_vars["groups"]:
+        raise SecretsError(
+            f"ringmain_cluster is {cluster!r}, which is no group of this inventory: "
+            "name the group that holds all hosts of the cluster"
+        )
+    found = set()
+    for name in task_vars["groups"][cluster]:
+        variables = task_vars["hostvars"][name]
+        # A list of hosts on the command line has a directory too, but no variables are read there.
+        if Path(str(variables.get("inventory_file"))).exists():
+            found.add(str(variables["inventory_dir"]))
+    if len(found) != 1:
+        where = (
+            f"in {len(found)} directories ({', '.join(sorted(found))})" if found else "in no file"
+        )
+        raise SecretsError(
+            f"the hosts of the cluster are {where}, so there is no one place for its secrets: "
+            "describe all of them in one inventory directory and give it with -i"
+        )
+    return Path(found.pop(), "group_vars", cluster)
+
+
 def choose_file(directory: Path) -> tuple[Path, str, dict[str, t.Any]]:
     """The file that takes new secrets, the variable it defines, and what it has now.
 
@@ -87,10 +111,30 @@ def choose_file(directory: Path) -> tuple[Path, str, dict[str, t.Any]]:
                 f"{beside} would be ignored beside a directory {directory}: "
                 f"move it to {directory}/main{suffix} and run again"
             )
-    number = 1
+    return _first_writable(directory, 1)
+
+
+def choose_last_file(directory: Path) -> tuple[Path, str, dict[str, t.Any]]:
+    """The same for values that must win over those in all other files. Raises SecretsError."""
+    numbers = [number for number in range(1, 100) if _path(directory, number)[0].exists()]
+    if not numbers:
+        raise SecretsError(
+            f"there is no {_path(directory, 1)[0]}, so the secrets come from somewhere else: give "
+            "them their new values there, and run site.yml"
+        )
+    return _first_writable(directory, numbers[-1])
+
+
+def _path(directory: Path, number: int) -> tuple[Path, str]:
+    """A file's path and the variable it defines."""
+    variable = "ringmain_secrets" if number == 1 else f"ringmain_secrets_{number}"
+    return directory / f"{variable}.yml", variable
+
+
+def _first_writable(directory: Path, number: int) -> tuple[Path, str, dict[str, t.Any]]:
+    """The first file from this number on that may be written."""
     while True:
-        variable = "ringmain_secrets" if number == 1 else f"ringmain_secrets_{number}"
-        path = directory / f"{variable}.yml"
+        path, variable = _path(directory, number)
         if not path.exists():
             return path, variable, {}
         with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):

@@ -243,3 +243,86 @@ def test_secrets_need_one_place_and_a_domain(play: Play, inventory: Inventory) -
     assert "ringmain_domain is not set: describe the cluster in its inventory first" in (
         unset.message("Make", "voice1")
     )
+
+
+ROTATED = "Rotate | Write the new state of the secrets"
+
+
+def rotate(names: str, *show: str, state: str = "new") -> dict[str, Any]:
+    """A play that rotates and then shows what the rest of the run would use."""
+    variables = {"ringmain_rotate": names.split(","), "ringmain_rotate_state": state}
+    role = {"name": "ringmain.voip.ringmain", "tasks_from": "rotate", "rolespec_validate": False}
+    tasks: list[dict[str, Any]] = [{"ansible.builtin.import_role": role, "vars": variables}]
+    if show:
+        # As in site.yml, which follows.
+        tasks += [{"ansible.builtin.import_role": {"name": "ringmain.voip.ringmain"}}, SHOW_SECRETS]
+    return {"hosts": "all", "connection": "ssh", "tasks": tasks}
+
+
+def test_a_database_password_is_changed_in_two_steps(play: Play, inventory: Inventory) -> None:
+    """The value before stays known until it is forgotten, and a second start makes no third one."""
+    path = inventory.write()
+    assert play("secrets.yml", inventory=path).code == 0
+    before = inventory.read_secrets()
+    would = play(rotate("all"), "--check", inventory=path)
+    assert would.code == 0, would.text
+    assert inventory.read_secrets() == before
+    done = play(rotate("database_edge_password", "show"), inventory=path)
+    assert done.code == 0, done.text
+    after = inventory.read_secrets()
+    new, old = after["database_edge_password"], before["database_edge_password"]
+    assert len(new) == 32
+    assert new != old
+    assert after == {
+        **before,
+        "database_edge_password": new,
+        "previous": {"database_edge_password": old},
+    }
+    assert stat.S_IMODE(inventory.secrets.stat().st_mode) == 0o600
+    assert done.results["Secrets"]["voice2"]["msg"] == after
+    assert done.results[ROTATED]["voice1"]["names"] == ["database_edge_password"]
+    again = play(rotate("all"), inventory=path)
+    assert again.results[ROTATED]["voice1"]["changed"] is False
+    assert again.results[ROTATED]["voice1"]["unfinished"] == ["database_edge_password"]
+    assert new not in again.text
+    assert old not in again.text
+    assert inventory.read_secrets() == after
+    ended = play(rotate("", state="forgotten"), inventory=path)
+    assert ended.code == 0, ended.text
+    last = inventory.read_secrets()
+    assert last.pop("previous") == {"database_edge_password": ""}
+    assert last == {**before, "database_edge_password": new}
+
+
+def test_an_encrypted_file_is_overruled_by_a_second_one(
+    play: Play, inventory: Inventory, tmp_path: Path
+) -> None:
+    path = inventory.write()
+    assert play("secrets.yml", inventory=path).code == 0
+    before = inventory.read_secrets()
+    (tmp_path / "vault").write_text("pass\n")
+    vault = Path(sys.executable).with_name("ansible-vault")
+    unlock = ["--vault-password-file", str(tmp_path / "vault")]
+    subprocess.run([vault, "encrypt", *unlock, inventory.secrets], check=True, capture_output=True)
+    encrypted = inventory.secrets.read_bytes()
+    done = play(rotate("subscribers.901@verify", "show"), *unlock, inventory=path)
+    assert done.code == 0, done.text
+    assert inventory.secrets.read_bytes() == encrypted
+    second = yaml.safe_load((inventory.secrets.parent / "ringmain_secrets_2.yml").read_text())
+    made = second["ringmain_secrets_2"]["subscribers"]
+    assert list(made) == ["901@verify"]
+    shown = done.results["Secrets"]["voice3"]["msg"]
+    assert shown["subscribers"] == {**before["subscribers"], **made}
+    assert shown["ca_key"] == before["ca_key"]
+
+
+def test_what_cannot_be_changed_is_refused(play: Play, inventory: Inventory) -> None:
+    path = inventory.write()
+    early = play(rotate("all"), inventory=path)
+    assert early.code == 2
+    assert play("secrets.yml", inventory=path).code == 0
+    before = inventory.read_secrets()
+    refused = play(rotate("edge_secret"), inventory=path)
+    assert refused.code == 2
+    assert "edge_secret stays as it is: phones could not end their calls" in refused.text
+    assert inventory.read_secrets() == before

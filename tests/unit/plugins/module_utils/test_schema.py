@@ -197,6 +197,29 @@ def test_the_password_hash_is_mariadbs() -> None:
     assert schema.native_password("password") == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"
 
 
+@pytest.mark.parametrize(
+    ("alternatives", "ways"),
+    [
+        ({}, [("native", "*NEW")]),
+        # What MariaDB 11.8 keeps after the second of two ways was taken away again.
+        ({"auth_or": [{}]}, [("native", "*NEW")]),
+        (
+            {"auth_or": [{}, {"plugin": "native", "authentication_string": "*OLD"}]},
+            [("native", "*NEW"), ("native", "*OLD")],
+        ),
+        (
+            {"auth_or": [{"plugin": "unix_socket"}, {}]},
+            [("unix_socket", ""), ("native", "*NEW")],
+        ),
+    ],
+)
+def test_the_ways_to_log_in_are_read(
+    alternatives: dict[str, object], ways: list[tuple[str, str]]
+) -> None:
+    priv = {"plugin": "native", "authentication_string": "*NEW", "ssl_type": 1, **alternatives}
+    assert schema.native_logins(priv) == ways
+
+
 RELATIONS = ["edge_route", "edge_tenant", "cdr", "tenants"]
 
 

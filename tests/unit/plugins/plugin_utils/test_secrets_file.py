@@ -150,3 +150,29 @@ def test_files_that_others_may_read_are_found(tmp_path: Path) -> None:
         (tmp_path / name).chmod(mode)
     (tmp_path / "cluster.yml").write_text("")
     assert secrets_file.loose_files(tmp_path) == [tmp_path / "ringmain_secrets_2.yml"]
+
+
+def test_values_that_must_win_go_to_the_last_file(tmp_path: Path) -> None:
+    directory = tmp_path / "group_vars" / "all"
+    directory.mkdir(parents=True)
+    first, second, third = (
+        directory / f"ringmain_secrets{suffix}.yml" for suffix in ("", "_2", "_3")
+    )
+    first.write_text("ringmain_secrets: {edge_secret: one}\n")
+    assert secrets_file.choose_last_file(directory) == (
+        first,
+        "ringmain_secrets",
+        {"edge_secret": "one"},
+    )
+    second.write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    # The first one may be written, but what the second says would win.
+    assert secrets_file.choose_last_file(directory) == (third, "ringmain_secrets_3", {})
+    third.write_text("ringmain_secrets_3: {edge_secret: three}\n")
+    assert secrets_file.choose_last_file(directory)[2] == {"edge_secret": "three"}
+
+
+def test_secrets_that_come_from_elsewhere_are_not_shadowed(tmp_path: Path) -> None:
+    directory = tmp_path / "group_vars" / "all"
+    directory.mkdir(parents=True)
+    with pytest.raises(SecretsError, match="so the secrets come from somewhere else"):
+        secrets_file.choose_last_file(directory)
