@@ -185,13 +185,15 @@ class Rehearsal:
         talk_seconds: float,
         hold: Callable[[list[str]], None],
         refusals: Sequence[int] = (401, 403),
+        through: str = "",
     ) -> Report:
         """Register, talk, listen to the echo, be refused. Returns the report.
 
-        `refusals` are the SIP codes with which a wrong password may be refused.
+        `refusals` are the SIP codes with which a wrong password may be refused. With URI parameters
+        in `through` (";node=ADDRESS:PORT") the conversation is all, and its target has them.
         """
         try:
-            self._run(accounts, services, talk_seconds, hold, refusals)
+            self._run(accounts, services, talk_seconds, hold, refusals, through)
         except phones.PhoneError as error:
             self._add(Result("the test phones work", False, str(error), "they do"))
         return self.report
@@ -203,15 +205,18 @@ class Rehearsal:
         talk_seconds: float,
         hold: Callable[[list[str]], None],
         refusals: Sequence[int],
+        through: str,
     ) -> None:
         first, second = accounts
         one = self._register(self._caller, first)
         two = self._register(self._callee, second)
         if one and two:
-            self._talk(first, second, talk_seconds, hold)
+            self._talk(first, second, talk_seconds, hold, through)
         else:
             self._add(not_tried(f"{first.user} calls {second.user}", "both phones registered"))
             hold([])
+        if through:
+            return
         if one:
             self._echo(f"sip:{services.echo}@{first.domain}", services.echo)
             self._unknown(f"sip:{services.unknown}@{first.domain}", services.unknown)
@@ -265,10 +270,11 @@ class Rehearsal:
         second: phones.Account,
         talk_seconds: float,
         hold: Callable[[list[str]], None],
+        through: str,
     ) -> None:
         since = len(self._callee.control.events)
         positions = self._caller.position(), self._callee.position()
-        target = f"sip:{second.user}@{second.domain}"
+        target = f"sip:{second.user}@{second.domain}{through}"
         attempt = self._caller.dial(target, self._limits.answer_seconds)
         check = f"{first.user} calls {second.user}"
         incoming = self._callee.incoming(2.0, since) if attempt.answered else None

@@ -170,13 +170,18 @@ def wish(set_id: int, items: t.Iterable[t.Mapping[str, t.Any]]) -> list[Destinat
 
 
 def merge(
-    current: t.Iterable[Destination], set_id: int, wanted: t.Iterable[Destination]
+    current: t.Iterable[Destination],
+    set_id: int,
+    wanted: t.Iterable[Destination],
+    newcomers: str = "",
 ) -> list[Destination]:
     """The list with set C(set_id) as C(wanted), what is drained there still drained.
 
     Other sets stay as they are and where they are. Within the set the order is that of C(wanted).
+    With a mark for C(newcomers), who joins a set that there was is drained under it.
     """
     current = list(current)
+    known = {item.uri for item in current if item.set_id == set_id}
     marks = {
         item.uri: item.drained
         for item in current
@@ -185,6 +190,8 @@ def merge(
     replaced = []
     for item in wanted:
         mark = marks.get(item.uri)
+        if newcomers and known and item.uri not in known:
+            mark = newcomers
         if mark is not None:
             attrs = item.attrs + (((DRAIN, mark),) if mark else ())
             item = Destination(set_id, item.uri, item.flags | DISABLED, item.priority, attrs)

@@ -68,3 +68,24 @@ def missing_files(
             }
         )
     return missing
+
+
+_NEWER = re.compile(r"Inst (?P<name>\S+) \[(?P<installed>\S+)\] \((?P<candidate>\S+) ")
+
+
+def newer_packages(lines: Iterable[str]) -> list[dict[str, t.Any]]:
+    """What C(apt-get --simulate install) would bring in place of what is installed.
+
+    Each has C(name), C(installed), C(candidate), and C(jump): whether the first number of the
+    upstream version differs.
+    """
+    found = []
+    for line in lines:
+        match = _NEWER.match(line)
+        if match:
+            majors = {
+                re.match(r"(?:[0-9]+:)?([0-9]*)", match[which])[1]  # type: ignore[index]
+                for which in ("installed", "candidate")
+            }
+            found.append({**match.groupdict(), "jump": len(majors) > 1})
+    return found

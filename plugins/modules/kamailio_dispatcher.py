@@ -75,7 +75,9 @@ options:
     elements: str
     default: []
   reason:
-    description: Why they are drained, a word of letters, digits, V(-), V(_) and V(.).
+    description:
+      - Why they are drained, a word of letters, digits, V(-), V(_) and V(.).
+      - With O(state=present), destinations that join a set which was there before are drained.
     type: str
   run_id:
     description:
@@ -204,8 +206,10 @@ def wanted(params: t.Mapping[str, t.Any], listed: list[Destination]) -> list[Des
     """The list as the task wants it. Raises DispatcherError."""
     state, sets = params["state"], params["sets"]
     if state == "present":
+        newcomers = make_mark(params["reason"], params["run_id"]) if params["run_id"] else ""
         for item in sets:
-            listed = merge(listed, item["id"], wish(item["id"], item["destinations"]))
+            wished = wish(item["id"], item["destinations"])
+            listed = merge(listed, item["id"], wished, newcomers)
         return listed
     numbers = [item["id"] for item in sets]
     if state == "drained":

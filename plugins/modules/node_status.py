@@ -63,7 +63,7 @@ options:
   dispatcher_list:
     description: Kamailio's list of destinations.
     type: path
-    default: /var/lib/kamailio/dispatcher.list
+    default: /var/lib/ringmain/dispatcher.list
   rpc_socket:
     description: Kamailio's datagram socket.
     type: path
@@ -105,6 +105,9 @@ node:
     kernel:
       description: The running kernel, and C(next), which a reboot would choose.
       type: dict
+    done:
+      description: The last rolling run that did its work here, C(REASON:RUN-ID).
+      type: str
     edge:
       description:
         - Of an edge, C(ready) with C(answer), C(registrations), C(destinations) (with C(set),
@@ -191,6 +194,12 @@ class Node:
         running = os.uname().release
         present = [path.name.removeprefix("vmlinuz-") for path in Path("/boot").glob("vmlinuz-*")]
         return {"running": running, "next": kernel_forwarding.bootable(running, present)[-1]}
+
+    def done(self) -> str:
+        """Which run was the last to finish here."""
+        with contextlib.suppress(FileNotFoundError):
+            return Path("/var/lib/ringmain/last_run").read_text(encoding="ascii").strip()
+        return ""
 
     def edge(self) -> Part:
         """Whether it is ready, whom it knows, and whom it sends calls to."""
@@ -340,7 +349,7 @@ def main() -> None:
             },
             "database_socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
             "database_members": {"type": "int", "default": 3},
-            "dispatcher_list": {"type": "path", "default": "/var/lib/kamailio/dispatcher.list"},
+            "dispatcher_list": {"type": "path", "default": "/var/lib/ringmain/dispatcher.list"},
             "rpc_socket": {"type": "path", "default": "/run/kamailio/rpc.sock"},
             "tls_directory": {"type": "path", "default": "/etc/ringmain/tls"},
         },
@@ -351,6 +360,7 @@ def main() -> None:
         "services": node.services,
         "addresses": node.addresses,
         "kernel": node.kernel,
+        "done": node.done,
     }
     for function in ("edge", "media", "pbx", "database"):
         if function in module.params["functions"]:

@@ -114,6 +114,12 @@ options:
     description: Share of packets that may be lost, in percent.
     type: float
     default: 1.0
+  through:
+    description:
+      - URI parameters, such as V(;node=192.0.2.11:5080;relay=2011), that name the PBX node and the
+        relay which the conversation has to run through. It is the only call then.
+    type: str
+    default: ""
   evidence_lines:
     description: Most lines of each phone in RV(evidence).
     type: int
@@ -302,6 +308,7 @@ def run(params: dict[str, Any], session: Session, path: tuple[str, str]) -> dict
             params["talk_seconds"],
             lambda call_ids: session.hold(call_ids, hold_seconds),
             params["refusals"],
+            params["through"],
         )
         evidence = {}
         if not report.ok:
@@ -340,6 +347,7 @@ def main() -> None:
             "refusals": {"type": "list", "elements": "int", "default": [401, 403]},
             "gap_ms": {"type": "int", "default": 200},
             "lost_percent": {"type": "float", "default": 1.0},
+            "through": {"type": "str", "default": ""},
             "evidence_lines": {"type": "int", "default": 100},
         },
         required_if=[("phase", "run", ["proxy", "caller", "callee"])],

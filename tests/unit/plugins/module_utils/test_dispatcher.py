@@ -414,3 +414,11 @@ def test_a_mark_is_made_of_words() -> None:
     for reason, run in (("", "a"), ("a", ""), ("a b", "c"), ("a", "b:c"), ("a;b", "c")):
         with pytest.raises(DispatcherError, match="of a drain is letters"):
             make_mark(reason, run)
+
+
+def test_who_joins_a_set_is_drained_until_it_is_proved() -> None:
+    before = parse(f"1 {A} 0 0 duid=a\n")
+    wanted = wish(1, [{"uri": A, "attrs": {"duid": "a"}}, {"uri": B, "attrs": {"duid": "b"}}])
+    assert marks(merge(before, 1, wanted, "join:run1")) == {"b": {1: "join:run1"}}
+    assert marks(merge([], 1, wanted, "join:run1")) == {}
+    assert marks(merge(before, 1, wanted)) == {}
