@@ -32,6 +32,7 @@ UNITS = (
     "keepalived",
 )
 RPC_SOCKET = "/run/kamailio/rpc.sock"
+PBX_SET = 1  # beside it are the relays and the edges, which nobody probes
 TREES = (
     "/etc/kamailio",
     "/etc/asterisk",
@@ -152,6 +153,7 @@ def edge(address: str) -> dict[str, Any]:
     targets = {
         target["DEST"]["URI"]: target["DEST"]["FLAGS"]
         for record in sets
+        if record["SET"]["ID"] == PBX_SET
         for target in record["SET"]["TARGETS"]
     }
     ready = subprocess.run(
