@@ -26,7 +26,9 @@ from support.database import Database
 from support.lab import Lab
 from support.playbooks import INVENTORY
 from support.results import Results
+from support.rolling import Rolling
 from support.show import Show
+from support.traffic import Accounts, Load, Traffic
 
 # The collection's own modules under their full names, before any act imports them.
 init_plugin_loader([str(Path(__file__).resolve().parents[2] / ".cache" / "collections")])
@@ -36,6 +38,11 @@ PROBE = "probe1"
 
 # A cluster that something was done to may take its time, but not for ever.
 WHOLE_SECONDS = 120.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--count``: how often an act that measures does so."""
+    parser.addoption("--count", type=int, default=1, help="runs of each fault under load")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +101,35 @@ def database(cluster: Cluster, inventory: Any) -> Database:
 
 
 @pytest.fixture(scope="session")
-def show(cluster: Cluster, booth: Booth, database: Database) -> Show:
-    """What writes rows and makes calls through a fault; RINGMAIN_RESULTS names a file for it."""
+def results() -> Results:
+    """Where the rows of a table go: into the file that RINGMAIN_RESULTS names, if it does."""
     path = os.environ.get("RINGMAIN_RESULTS")
-    return Show(cluster, booth, database, Results(Path(path) if path else None))
+    return Results(Path(path) if path else None)
+
+
+@pytest.fixture(scope="session")
+def show(cluster: Cluster, booth: Booth, database: Database, results: Results) -> Show:
+    """What writes rows and makes calls through a fault."""
+    return Show(cluster, booth, database, results)
+
+
+@pytest.fixture(scope="module")
+def traffic(lab: Lab, cluster: Cluster, database: Database, inventory: Any) -> Iterator[Traffic]:
+    """The load of scenario `rolling`, from the first act of a module to its last."""
+    cluster.wait_until_whole(WHOLE_SECONDS)
+    load = Load()
+    accounts = Accounts(cluster, database, inventory["ringmain_domain"], load.registrations)
+    accounts.create()
+    try:
+        with Traffic(lab, cluster, PROBE, accounts, load) as calls:
+            yield calls
+    finally:
+        accounts.remove()
+
+
+@pytest.fixture
+def rolling(
+    cluster: Cluster, traffic: Traffic, results: Results, request: pytest.FixtureRequest
+) -> Rolling:
+    """What strikes under that load, as often as `--count` says."""
+    return Rolling(cluster, traffic, results, request.config.getoption("--count"))

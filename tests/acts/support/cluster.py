@@ -77,6 +77,11 @@ class Cluster:
         assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
         return found[0]
 
+    def outside(self, server: str) -> str:
+        """A server's own outside address."""
+        network = self.addresses.outside_ip.rpartition(".")[0]
+        return f"{network}.{self.addresses.inside[server].rpartition('.')[2]}"
+
     def process(self, server: str, unit: str) -> str:
         """The process id of a service."""
         return self.lab.shell(server, f"systemctl show -P MainPID {unit}.service").strip()

@@ -68,7 +68,7 @@ ENGINES = {
         "postgresql",
         "head -n 1 /var/lib/postgresql/17/ringmain/postmaster.pid",
         "pgrep -x postgres",
-        "psql -h /run/postgresql -p 3306 -U postgres -At ringmain -c",
+        "psql -h /run/postgresql -p 3306 -U postgres -v ON_ERROR_STOP=1 -qAt ringmain -c",
         {"killed": 15.0, "frozen": 30.0, "cut_off": 30.0, "power_cut": 30.0, "cold": 120.0},
     ),
 }
@@ -128,6 +128,11 @@ class Database:
         up = [name for name, status in listed.items() if status == "UP"]
         assert up, f"{asked} sees no server that takes writes: {listed}"
         return up[0]
+
+    def execute(self, statements: str) -> str:
+        """Run statements as the administrator, who reads them from his input; what they print."""
+        program = self.engine.ask.rpartition(" ")[0]
+        return self.lab.run("exec", self.taker(), "--", *program.split(), given=statements)
 
     def processes(self, server: str) -> str:
         """The ids of all the database's processes on a server, separated by spaces."""

@@ -28,9 +28,6 @@ from support import rtp, sip
 RESEND_SECONDS = 0.5
 PATIENCE_SECONDS = 32.0
 
-# Without an order for so long it ends, whatever became of the program that started it.
-IDLE_SECONDS = 600.0
-
 
 @dataclass
 class Leg:
@@ -52,7 +49,11 @@ class Leg:
     reason: str = ""
     answered_at: float = 0.0
     hold: float = 0.0
+    kind: str = ""
+    dialled: str = ""
     ended_by: str = ""
+    ended_at: float = 0.0
+    end_status: int = 0
     resent: int = 0
     challenged: bool = False
     stream: rtp.Stream | None = None
@@ -87,7 +88,16 @@ class Leg:
 class Phone:
     """An account with a socket for SIP and one for audio."""
 
-    def __init__(self, agent: Agent, address: str, user: str, domain: str, password: str) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        address: str,
+        user: str,
+        domain: str,
+        password: str,
+        *,
+        audio: rtp.Side | None = None,
+    ) -> None:
         self.agent = agent
         self.user, self.domain, self.password = user, domain, password
         self.address = address
@@ -95,7 +105,7 @@ class Phone:
         self.socket.bind((address, 0))
         self.socket.setblocking(False)
         self.port = self.socket.getsockname()[1]
-        self.audio = rtp.Side(address)
+        self.audio = audio or rtp.Side(address)
         self.legs: dict[str, Leg] = {}
         self.registered = 0
         self.registration: tuple[str, str, int] = ("", "", 0)
@@ -117,6 +127,7 @@ class Phone:
 
     def send(self, data: bytes) -> None:
         """To the cluster."""
+        self.agent.seen(self, ">", data)
         self.socket.sendto(data, self.agent.proxy)
 
     # --- registration
@@ -161,7 +172,7 @@ class Phone:
         own = f"<{self.aor}>;tag={secrets.token_hex(4)}"
         target = f"sip:{dialled}@{self.domain}"
         leg = Leg(number, self, f"{secrets.token_hex(8)}@load", own, f"<{target}>", target)
-        leg.started, leg.hold = time.monotonic(), hold
+        leg.started, leg.hold, leg.dialled = time.monotonic(), hold, dialled
         self.legs[leg.call_id] = leg
         self._invite(leg, ())
         return leg
@@ -200,7 +211,7 @@ class Phone:
         """End a call."""
         if leg.ended_by or not leg.answered_at:
             return
-        leg.ended_by = "itself"
+        leg.ended_by, leg.ended_at = "itself", time.monotonic()
         self.silence(leg)
         leg.cseq += 1
         self._send_until(leg, self.request(leg, "BYE", leg.cseq), ("BYE", leg.cseq))
@@ -229,8 +240,9 @@ class Phone:
 
     def take(self, data: bytes) -> None:
         """One datagram."""
-        if len(data) < 20:
-            return  # a keep-alive
+        if len(data) < 20 or data[0] & 0x80:
+            return  # a keep-alive, or RTCP for the audio socket whose port is one less
+        self.agent.seen(self, "<", data)
         message = sip.parse(data)
         if message.status:
             if message.method == "REGISTER":
@@ -242,18 +254,22 @@ class Phone:
 
     def _answered(self, leg: Leg, message: sip.Message) -> None:
         leg.waiting.discard((message.method, message.number))
+        if message.method == "BYE" and message.status >= 200:
+            leg.end_status = leg.end_status or message.status
         if message.method != "INVITE" or message.status < 200:
             return
         if message.status >= 300:
             self._acknowledge_refusal(leg, message)
+            if message.number < leg.cseq:
+                return  # the challenge once more
             if message.status in (401, 407) and not leg.challenged:
                 leg.challenged = True
                 self._authenticate(leg, message)
             elif not leg.status:
                 self._final(leg, message)
             return
-        if leg.status:  # the answer once more
-            self.send(leg.ack)
+        if leg.status:
+            self._answered_again(leg, message)
             return
         self._final(leg, message)
         leg.answered_at = time.monotonic()
@@ -265,8 +281,18 @@ class Phone:
         self._talk(leg, message.body)
         talking = sum(1 for one in self.legs.values() if one.answered_at and not one.ended_by)
         self.agent.most_at_once = max(self.agent.most_at_once, talking)
-        if leg.hold:
-            self.agent.later(leg.hold, lambda: self.hang_up(leg))
+        self.agent.began(leg)
+
+    def _answered_again(self, leg: Leg, message: sip.Message) -> None:
+        if leg.status == 200 and message.get("to") == leg.peer:
+            self.send(leg.ack)  # the same answer once more
+            return
+        # Another one takes the call, when it is too late: this dialog ends at once.
+        late = Leg(leg.number, self, leg.call_id, leg.own, message.get("to"), "")
+        late.target = sip.uri(message.get("contact"))
+        late.routes = list(reversed(message.all("record-route")))
+        self.send(self.request(late, "ACK", message.number))
+        self.send(self.request(late, "BYE", message.number + 1))
 
     def _final(self, leg: Leg, message: sip.Message) -> None:
         leg.status = message.status
@@ -312,8 +338,9 @@ class Phone:
             self.send(self._answer(message, "481 Call Does Not Exist", "none"))
         else:
             if method == "BYE" and not leg.ended_by:
-                leg.ended_by = "other"
+                leg.ended_by, leg.ended_at = "other", time.monotonic()
                 self.silence(leg)
+                self.agent.left(leg)
             leg.answers[method, message.number] = self._answer(message, "200 OK", "")
             self.send(leg.answers[method, message.number])
 
@@ -373,6 +400,9 @@ class Phone:
 class Agent:
     """The two phones, and the clock of their calls."""
 
+    # Without an order for so long it ends, whatever became of the program that started it.
+    idle_seconds = 600.0
+
     def __init__(self, proxy: str, port: int) -> None:
         self.proxy = (proxy, port)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
@@ -413,7 +443,7 @@ class Agent:
         """Let the calls go on until there is something to read on standard input."""
         self._ordered = False
         self.selector.register(sys.stdin, selectors.EVENT_READ, None)
-        found = self.run(IDLE_SECONDS, lambda: self._ordered)
+        found = self.run(self.idle_seconds, lambda: self._ordered)
         self.selector.unregister(sys.stdin)
         return found
 
@@ -426,12 +456,26 @@ class Agent:
                 return
             phone.take(data)
 
+    # --- what the phones tell
+
+    def seen(self, phone: Phone, direction: str, data: bytes) -> None:
+        """A message that a phone sends (``>``) or gets (``<``)."""
+
+    def began(self, leg: Leg) -> None:
+        """A phone's call was answered."""
+        if leg.hold:
+            self.later(leg.hold, lambda: leg.phone.hang_up(leg))
+
+    def left(self, leg: Leg) -> None:
+        """The other side has ended a call."""
+
     # --- orders
 
     def open(self, accounts: list[dict[str, str]]) -> dict[str, Any]:
         """Make the phones, the caller first, and register them."""
         for account in accounts:
-            phone = Phone(self, self.address, **account)
+            words = (account["user"], account["domain"], account["password"])
+            phone = Phone(self, self.address, *words)
             self.phones.append(phone)
             self.selector.register(phone.socket, selectors.EVENT_READ, phone)
         self.generator = rtp.Generator(phone.audio for phone in self.phones)
@@ -520,9 +564,8 @@ class Agent:
             self.generator.stop()
 
 
-def main() -> None:
-    """Serve until the input ends. Arguments: the cluster's outside address and port."""
-    agent = Agent(sys.argv[1], int(sys.argv[2]))
+def serve(agent: Agent) -> None:
+    """Take orders until the input ends."""
     try:
         while agent.wait_for_order():
             line = sys.stdin.readline()
@@ -536,6 +579,11 @@ def main() -> None:
             print(json.dumps(answer), flush=True)
     finally:
         agent.close()
+
+
+def main() -> None:
+    """Serve until the input ends. Arguments: the cluster's outside address and port."""
+    serve(Agent(sys.argv[1], int(sys.argv[2])))
 
 
 if __name__ == "__main__":

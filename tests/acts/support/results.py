@@ -16,10 +16,17 @@ class Results:
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
+    def rows(self) -> dict[str, Any]:
+        """All that is kept."""
+        if self.path is None or not self.path.exists():
+            return {}
+        found = json.loads(self.path.read_text(encoding="utf-8"))
+        assert isinstance(found, dict)
+        return found
+
     def add(self, what: str, values: dict[str, Any]) -> None:
         """Keep one row in place of what was there by that name."""
         if self.path is None:
             return
-        found = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
-        found[what] = values
+        found = self.rows() | {what: values}
         self.path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -38,6 +38,9 @@ GROUPS = 10
 # When the generator itself was late by so much, it cannot tell how late a packet was.
 LATE_SECONDS = 0.02
 
+# A listener who hears nothing for so long gets a line in the stream's list of gaps.
+GAP_SECONDS = 0.1
+
 
 class _SockaddrIn(ctypes.Structure):
     _fields_ = [
@@ -89,6 +92,9 @@ class Heard:
     speakers: set[int] = field(default_factory=set)
     last: int = -1
     first_at: float = 0.0
+    last_at: float = 0.0
+    gaps: list[tuple[float, float, int]] = field(default_factory=list)
+    """From when to when nothing came, and how many packets never did; those worth noting."""
 
     def take(self, speaker: int, number: int, took_ms: float, now: float) -> None:
         """One packet of a speaker; `took_ms` below zero is unknown."""
@@ -96,13 +102,16 @@ class Heard:
             self.first_at = now
         self.packets += 1
         self.speakers.add(speaker)
-        if 0 <= self.last < number - 1:
-            missing = number - 1 - self.last
+        missing = number - 1 - self.last if 0 <= self.last < number else 0
+        if missing:
             self.lost += missing
             self.longest_gap_ms = max(self.longest_gap_ms, missing * 1000 // PACKETS_PER_SECOND)
         elif number < self.last:
             self.lost -= 1  # it came after all, only late
+        if self.last_at and max(now - self.last_at, missing / PACKETS_PER_SECOND) >= GAP_SECONDS:
+            self.gaps.append((self.last_at, now, missing))
         self.last = max(self.last, number)
+        self.last_at = now
         self.slowest_ms = max(self.slowest_ms, took_ms)
 
     def reset(self) -> None:
@@ -110,6 +119,7 @@ class Heard:
         self.packets = self.lost = self.longest_gap_ms = 0
         self.slowest_ms = self.first_at = 0.0
         self.speakers = set()
+        self.gaps = []
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -285,6 +295,10 @@ class Generator:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.latest_ms = 0.0
         self.cpu_seconds = 0.0
+
+    def include(self, side: Side) -> None:
+        """Keep one more side talking and listening."""
+        self._sides = (*self._sides, side)
 
     def start(self) -> None:
         """Begin."""

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fault under the load of scenario `rolling`, as often as asked for, and its row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .cluster import Cluster
+from .lab import Lab
+from .results import Results
+from .traffic import Fault, Traffic
+from .verdict import Trouble, Verdict, quantile
+
+# Sends a signal to some processes of this server and says when it did.
+SIGNAL = """
+import os, signal, sys, time
+name, *processes = sys.argv[1:]
+print(time.monotonic())
+for process in processes:
+    os.kill(int(process), getattr(signal, name))
+"""
+
+WHOLE_SECONDS = 180.0
+
+
+@dataclass
+class Case:
+    """One run of a fault: what phones noticed, and the figure that has a bound."""
+
+    verdict: Verdict
+    measured: float = 0.0
+
+
+@dataclass
+class Expected:
+    """What may come of a fault.
+
+    ``measure`` takes the figure, in seconds, after each run; it must stay within ``bound`` once the
+    time for which the machine stood still is subtracted. ``excused`` says which calls have to be
+    dropped.
+    """
+
+    seconds: float
+    figure: str = "slowest answer"
+    measure: Callable[[Fault], float] = lambda fault: fault.verdict.slowest
+    bound: float | None = None
+    excused: Callable[[Trouble], bool] = lambda _trouble: False
+    undo: Callable[[], Any] = lambda: None
+    after: float = 0.0
+    """For how many seconds calls go on after `undo`."""
+    callable: int = 5
+    """How many of the waiting phones are called afterwards."""
+
+
+class Rolling:
+    """Does something to the cluster under load and judges it."""
+
+    def __init__(self, cluster: Cluster, traffic: Traffic, results: Results, count: int) -> None:
+        self.cluster, self.traffic = cluster, traffic
+        self.results, self.count = results, count
+
+    def __call__(
+        self, what: str, strike: Callable[[Fault], object], expected: Expected
+    ) -> list[Case]:
+        """All runs, unless the table has as many already.
+
+        No attempt may fail, no call be dropped without excuse, no registration be lost.
+        """
+        before = self.results.rows().get(what)
+        if before and before["runs"] >= self.count:
+            print(f"{what}: there are {before['runs']} runs in the table already")
+            return []
+        cases = [self._once(what, strike, expected) for _number in range(self.count)]
+        self.results.add(what, row(cases, expected))
+        return cases
+
+    def _once(self, what: str, strike: Callable[[Fault], object], expected: Expected) -> Case:
+        self.cluster.wait_until_whole(WHOLE_SECONDS)
+        try:
+            with self.traffic.through(what) as fault:
+                self.traffic.go_on(1)
+                strike(fault)
+                self.traffic.go_on(expected.seconds)
+                expected.undo()
+                self.traffic.go_on(expected.after)
+        except BaseException:
+            expected.undo()
+            raise
+        verdict = fault.verdict
+        case = Case(verdict, expected.measure(fault))
+        print(
+            f"{what}: {expected.figure} {case.measured:.2f} s; answers were late until "
+            f"{verdict.late_until:.1f} s after it"
+        )
+        unexcused = [one for one in verdict.dropped if not expected.excused(one)]
+        assert not verdict.failed, self.traffic.evidence(verdict)
+        assert not unexcused, self.traffic.evidence(verdict)
+        if expected.bound is not None:
+            assert case.measured - verdict.stall <= expected.bound, self.traffic.evidence(verdict)
+        missing = self.traffic.unreached(expected.callable)
+        assert not missing, f"registered, but not callable: {missing}"
+        self.cluster.wait_until_whole(WHOLE_SECONDS)
+        assert self.traffic.unknown() == {}
+        return case
+
+
+def row(cases: list[Case], expected: Expected) -> dict[str, Any]:
+    """A row of the table: sums, the middle and the greatest of what was measured."""
+    verdicts = [case.verdict.as_row() for case in cases]
+    total = {
+        name: sum(one[name] for one in verdicts)
+        for name in ("attempts", "failed", "up", "dropped", "setting_up", "setup_lost", "strays")
+    }
+    measured = [case.measured for case in cases]
+    return {
+        "runs": len(cases),
+        **total,
+        "figure": expected.figure,
+        "p50": round(quantile(measured, 0.5), 2),
+        "max": round(max(measured), 2),
+        "bound": expected.bound,
+        "slowest": max(one["slowest"] for one in verdicts),
+        "stall": round(max(one["stall_ms"] for one in verdicts) / 1000, 2),
+    }
+
+
+def send(lab: Lab, server: str, signal: str, processes: str) -> float:
+    """Send a signal to processes of a server; when that was."""
+    return float(lab.python(server, SIGNAL, signal, *processes.split()))

@@ -1,0 +1,294 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls and registrations that go on by themselves while something is done to the cluster.
+
+with Traffic(...) as traffic:
+    with traffic.through("SIGKILL of Asterisk") as fault:
+        kill()
+        fault.happens()          # sudden: what is in set-up now is counted apart
+        traffic.go_on(10)
+    assert fault.verdict.clean, traffic.evidence(fault.verdict)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .agent import Agent
+from .cluster import Cluster
+from .database import Database
+from .lab import Lab, everywhere
+from .verdict import Verdict, judge
+
+FOLDER = "/usr/local/lib/ringmain-traffic"
+HERE = Path(__file__).parent
+
+TENANT = "traffic"
+CALLERS = ("1", "2")
+# Rows that the inventory does not own are left alone by every run of site.yml.
+OWNER = "act"
+
+# A call that has not been answered or refused by then will not be.
+FINAL_SECONDS = 15.0
+
+# The edges look for changes in the database each second or two.
+KNOWN_SECONDS = 30.0
+
+# Which of some keys Kamailio has in one of its tables, by a method that fails without: a line each.
+HELD = r"""
+import json, socket, sys
+method, table, *keys = sys.argv[1:]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+    client.bind("")
+    client.settimeout(3)
+    client.connect("/run/kamailio/rpc.sock")
+    for key in keys:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": [table, key]}
+        client.send(json.dumps(request).encode())
+        if "result" in json.loads(client.recv(65536)):
+            print(key)
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much is going on at any time."""
+
+    per_second: float = 3.0
+    hold: float = 20.0
+    standing: int = 20
+    standing_hold: float = 90.0
+    registrations: int = 200
+
+    @property
+    def calls(self) -> float:
+        """How many calls are up."""
+        return self.per_second * self.hold + self.standing
+
+
+class Accounts:
+    """Subscribers that exist for the traffic alone, with passwords of their own."""
+
+    def __init__(self, cluster: Cluster, database: Database, domain: str, count: int) -> None:
+        self.domain = f"{TENANT}.{domain}"
+        self.others = [str(1001 + number) for number in range(count)]
+        self._cluster = cluster
+        self._database = database
+        self.passwords = {user: secrets.token_urlsafe(16) for user in (*CALLERS, *self.others)}
+
+    def create(self) -> None:
+        """Put them into the database, and wait until every edge knows them."""
+        rows = ", ".join(
+            f"('{TENANT}', '{user}', 'Traffic {user}', '{self._ha1(user)}', '{OWNER}')"
+            for user in self.passwords
+        )
+        self.remove()
+        self._database.execute(
+            "BEGIN;"
+            " INSERT INTO tenants (name, domain, managed_by)"
+            f" VALUES ('{TENANT}', '{self.domain}', '{OWNER}');"
+            " INSERT INTO subscribers (tenant, extension, display_name, ha1, managed_by)"
+            f" VALUES {rows}; COMMIT;"
+        )
+        deadline = time.monotonic() + KNOWN_SECONDS
+        while missing := self.missing("htable.get", "subscriber", self.passwords):
+            assert time.monotonic() < deadline, f"edges do not know all accounts: {missing}"
+            time.sleep(0.5)
+
+    def missing(self, method: str, table: str, users: Iterable[str]) -> dict[str, list[str]]:
+        """By edge, which of some users it does not have in a table, or its complaint."""
+        keys = [f"{user}@{self.domain}" for user in users]
+        lab = self._cluster.lab
+        found = everywhere(
+            self._cluster.servers, lambda name: lab.python(name, HELD, method, table, *keys).split()
+        )
+        lost = {
+            name: [key for key in keys if key not in held]
+            if isinstance(held, list)
+            else [str(held)]
+            for name, held in found.items()
+        }
+        return {name: some for name, some in lost.items() if some}
+
+    def remove(self) -> None:
+        """Take them out again, those of an earlier run too."""
+        self._database.execute(
+            f"BEGIN; DELETE FROM subscribers WHERE tenant = '{TENANT}' AND managed_by = '{OWNER}';"
+            f" DELETE FROM tenants WHERE name = '{TENANT}' AND managed_by = '{OWNER}'; COMMIT;"
+        )
+
+    def records(self, call_id: str) -> str:
+        """The call records of a call; each begins with the name of its PBX node."""
+        return self._database.execute(
+            "SELECT uniqueid, disposition, duration FROM cdr"
+            f" WHERE userfield = '{re.sub('[^A-Za-z0-9@.-]', '', call_id)}'"
+        ).strip()
+
+    def account(self, user: str) -> dict[str, str]:
+        """As a phone is told."""
+        return {"user": user, "domain": self.domain, "password": self.passwords[user]}
+
+    def _ha1(self, user: str) -> str:
+        words = f"{user}:{self.domain}:{self.passwords[user]}"
+        return hashlib.md5(words.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class Fault:
+    """Something that is done to the cluster while calls go on."""
+
+    what: str
+    began: float
+    ended: float = 0.0
+    verdict: Verdict = field(default_factory=lambda: Verdict(0.0, 0.0))
+    legs: list[Any] = field(default_factory=list)
+
+    def happens(self, moment: float | None = None) -> None:
+        """It happens now, or then: what is in set-up is counted apart, and not a failed attempt."""
+        self.began = time.monotonic() if moment is None else moment
+
+
+class Watch:
+    """When the machine stood still, and when nobody answered at the edges' address."""
+
+    def __init__(self, lab: Lab, host: str, address: str) -> None:
+        self.stalls: list[tuple[float, float]] = []
+        self.away: list[tuple[float, float]] = []
+        path = f"{FOLDER}/watch_probe.py"
+        lab.put(host, path, (HERE / "watch_probe.py").read_text(encoding="utf-8"))
+        self._process = lab.start(host, "python3", path, address, "5060")
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            what, since, to = line.split()
+            (self.stalls if what == "stall" else self.away).append((float(since), float(to)))
+
+    def close(self) -> None:
+        """End the program."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+class Traffic(Agent):
+    """The load of scenario `rolling`: it runs from entering until leaving."""
+
+    def __init__(
+        self, lab: Lab, cluster: Cluster, probe: str, accounts: Accounts, load: Load | None = None
+    ) -> None:
+        self.lab, self.cluster, self.accounts = lab, cluster, accounts
+        self.load = load or Load()
+        for name in ("rtp.py", "sip.py", "load_agent.py"):
+            lab.put(probe, f"{FOLDER}/support/{name}", (HERE / name).read_text(encoding="utf-8"))
+        agent = (HERE / "traffic_agent.py").read_text(encoding="utf-8")
+        lab.put(probe, f"{FOLDER}/traffic_agent.py", agent)
+        proxy = cluster.addresses.outside_ip
+        super().__init__(lab, probe, FOLDER, "traffic_agent.py", proxy, "5060")
+        self.watch = Watch(lab, probe, proxy)
+
+    def __enter__(self) -> Traffic:
+        """Register everybody, begin to call and wait until all calls are up."""
+        words = [self.accounts.account(user) for user in CALLERS]
+        statuses = self.ask("open", accounts=words)
+        assert set(statuses.values()) == {200}, f"the phones register: {statuses}"
+        words = [self.accounts.account(user) for user in self.accounts.others]
+        statuses = self.ask("settle", accounts=words)
+        refused = {user: status for user, status in statuses.items() if status != 200}
+        assert not refused, f"{len(refused)} phones do not register: {refused}"
+        load = self.load
+        self.ask(
+            "begin",
+            per_second=load.per_second,
+            hold=load.hold,
+            standing=load.standing,
+            standing_hold=load.standing_hold,
+            limit=5400,
+        )
+        self.go_on(load.hold + 2)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End all calls, take the registrations back."""
+        try:
+            self.ask("stop", wait=5)
+        finally:
+            self.close()
+            self.watch.close()
+
+    @contextmanager
+    def through(self, what: str) -> Iterator[Fault]:
+        """Whatever the block does; afterwards `verdict` says what phones noticed of it.
+
+        Planned work counts from the beginning of the block, a fault from `happens` on.
+        """
+        fault = Fault(what, time.monotonic())
+        yield fault
+        fault.ended = time.monotonic()
+        self.ask("settled", moment=fault.ended, wait=FINAL_SECONDS)
+        told = self.ask("told", since=fault.began - 1)
+        fault.legs = told["legs"]
+        fault.verdict = judge(fault.legs, fault.began, fault.ended, self.watch.stalls)
+        print(f"{what}: {fault.verdict}")
+
+    def away(self, fault: Fault) -> float:
+        """For how long nobody answered at the edges' address, at the longest."""
+        spans = [(since, to) for since, to in self.watch.away if to > fault.began]
+        return max((to - since for since, to in spans if since < fault.ended), default=0.0)
+
+    def go_on(self, seconds: float) -> None:
+        """Let the calls go on."""
+        time.sleep(seconds)
+
+    def talking(self) -> Mapping[str, int]:
+        """How many calls of either kind are up."""
+        return self.ask("talking")
+
+    def trouble_of_its_own(self) -> dict[str, Any]:
+        """What the generator says of itself."""
+        told = self.ask("told", since=time.monotonic() + 1)
+        return {name: value for name, value in told.items() if name != "legs"}
+
+    def unreached(self, count: int) -> list[str]:
+        """Call so many of the waiting phones, spread over all; those that are not reached."""
+        others = self.accounts.others
+        users = others[:: max(1, len(others) // count)]
+        legs = self.ask("visit", users=users, per_second=2, hold=0.5)["legs"]
+        return [
+            f"{leg['dialled']}: {leg['status']} {leg['reason']}"
+            for leg in legs
+            if leg["status"] != 200
+        ]
+
+    def unknown(self) -> dict[str, list[str]]:
+        """By edge, the waiting phones whose registration it does not have, or its complaint."""
+        return self.accounts.missing("ul.lookup", "location", self.accounts.others)
+
+    def evidence(self, verdict: Verdict | None = None, calls: int = 3) -> str:
+        """What stands below a failed act: what happened when, and the calls that it happened to."""
+        if verdict is None:
+            return ""
+        lines = [f"{one.at - verdict.begin:+8.2f} s {one}" for one in verdict.troubles()[:40]]
+        lines += ["by second:", *verdict.timeline()]
+        for trouble in verdict.troubles()[:calls]:
+            ladder = self.ask("messages", call_ids=list(trouble.call_ids))["lines"]
+            lines += [f"{trouble}, at {trouble.at:.3f}:", *(f"  {line}" for line in ladder)]
+            lines += [f"  node: {self.node(trouble.call_ids[0])}"]
+        return self.cluster.evidence(str(verdict), lines)
+
+    def node(self, call_id: str) -> str:
+        """The PBX node that had a call, by its record."""
+        found = self.accounts.records(call_id)
+        return found or "there is no record of it"
