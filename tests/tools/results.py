@@ -21,11 +21,37 @@ HEAD = (
 )
 
 
+LOAD_HEAD = (
+    "| under load | runs | failed attempts | dropped calls | lost in set-up | middle and greatest"
+    " | bound | slowest answer | machine stood still |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+)
+
+
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows of a table, in the order in which the acts ran."""
+    """The rows of a table, in the order in which the acts ran; all of one kind."""
+    if all("runs" in row for row in results.values()):
+        return load_table(results)
     return HEAD + "".join(
         f"| {what} | {row['missing']} of {row['acknowledged']} | {row['gap']} s"
         f" | {row['bound']:g} s | {row['failed']} of {row['calls']} |\n"
+        for what, row in results.items()
+    )
+
+
+def bound(seconds: float | None) -> str:
+    """A bound, if there is one."""
+    return "none" if seconds is None else f"{seconds:g} s"
+
+
+def load_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """What faults cost the calls of a traffic."""
+    return LOAD_HEAD + "".join(
+        f"| {what} | {row['runs']} | {row['failed']} of {row['attempts']}"
+        f" | {row['dropped']} of {row['up']} | {row['setup_lost']} of {row['setting_up']}"
+        f" | {row['figure']} {row['p50']} s, {row['max']} s"
+        f" | {bound(row['bound'])}"
+        f" | {row['slowest']} s | {row['stall']} s |\n"
         for what, row in results.items()
     )
 

@@ -31,6 +31,23 @@ def test_table_has_a_row_for_each_fault(results: Any) -> None:
     ]
 
 
+def test_table_of_faults_under_load(results: Any) -> None:
+    seen: dict[str, Any] = {
+        "runs": 20,
+        "attempts": 90,
+        "failed": 1,
+        "up": 80,
+        "dropped": 2,
+        "setting_up": 3,
+    }
+    seen |= {"setup_lost": 0, "figure": "away", "p50": 0.7, "max": 0.9, "bound": 1.0}
+    seen |= {"slowest": 1.5, "stall": 0.02}
+    assert results.table({"cut": seen, "nothing": seen | {"bound": None}}).splitlines()[2:] == [
+        "| cut | 20 | 1 of 90 | 2 of 80 | 0 of 3 | away 0.7 s, 0.9 s | 1 s | 1.5 s | 0.02 s |",
+        "| nothing | 20 | 1 of 90 | 2 of 80 | 0 of 3 | away 0.7 s, 0.9 s | none | 1.5 s | 0.02 s |",
+    ]
+
+
 def test_only_what_is_between_the_markers_is_replaced(results: Any) -> None:
     page = "a\n<!-- x: written by the run -->\nold\n<!-- x: end -->\nb\n"
     once = results.insert(page, "x", "new\n")
