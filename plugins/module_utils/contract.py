@@ -73,6 +73,7 @@ PORTS = (
     "relay_rtp_last",
     "relay_control",
     "relay_cli",
+    "relay_store",
     "database",
     "database_local",
     "database_health",
@@ -83,6 +84,8 @@ PORTS = (
     "etcd_client",
     "etcd_peer",
 )
+MOST_FLOATING_RELAYS = 100
+"""VRRP has 255 numbers, of which the edges' addresses and others have some."""
 EPHEMERAL = (32768, 60999)
 """Ports that Linux gives to outgoing connections unless told otherwise."""
 
@@ -96,6 +99,8 @@ PASSWORDS = (
     "asterisk_ami_password",
     "edge_secret",
 )
+FLOATING_RELAYS_PASSWORDS = ("relay_store_password",)
+"""Those that only relays with floating addresses need."""
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})+")
@@ -175,6 +180,8 @@ def missing_secrets(inputs: Inputs, secrets: Mapping[str, t.Any]) -> list[str]:
     Names are keys, or C(subscribers.1001@acme), C(voicemail_pins.1001@acme) for what is inside one.
     """
     wanted = ["ca_key", "ca_certificate", *PASSWORDS]
+    if inputs.get("ringmain_media_addresses"):
+        wanted += FLOATING_RELAYS_PASSWORDS
     subscribers = all_subscribers(
         row
         for row in _list(inputs, "ringmain_subscribers")
@@ -214,6 +221,7 @@ def cluster_errors(
         *_network_errors(inputs, hosts),
         *_member_errors(inputs, members),
         *_host_errors(inputs, hosts, members),
+        *_media_address_errors(inputs, hosts, members),
         *_figure_errors(inputs),
         *_tenant_errors(inputs),
         *_subscriber_errors(inputs),
@@ -421,6 +429,63 @@ def _is_count(value: t.Any) -> t.TypeGuard[int | str]:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _media_address_errors(inputs: Inputs, hosts: Hosts, members: Members) -> Iterator[str]:
+    """What is wrong with the relays' floating addresses, where they have some."""
+    value = inputs.get("ringmain_media_addresses")
+    if not value:
+        return
+    rows, errors = _rows(inputs, "ringmain_media_addresses", ("outside", "inside"))
+    yield from errors
+    names = members.get("media", ())
+    if isinstance(value, list) and len(value) != len(names):
+        yield (
+            f"ringmain_media_addresses has {len(value)} pairs, and group media has "
+            f"{_counted(names)}: give each relay one pair, or none to any"
+        )
+    if len(names) < 2:
+        yield (
+            f"ringmain_media_addresses is set, and group media has {_counted(names)}: addresses "
+            "need 2 hosts to move between; add hosts to the group or leave the addresses out"
+        )
+    if len(names) > MOST_FLOATING_RELAYS:
+        yield (
+            f"ringmain_media_addresses has {len(names)} pairs: VRRP has numbers for "
+            f"{MOST_FLOATING_RELAYS}; use fewer and larger relays, or leave the addresses out"
+        )
+    one_network = _network(inputs, "outside") == _network(inputs, "inside")
+    owners = {
+        str(host[key]): f"the address of host {name}"
+        for name, host in hosts.items()
+        for key in ("ringmain_address", "ringmain_outside_address")
+        if host.get(key)
+    }
+    for variable in ("ringmain_outside_ip", "ringmain_inside_ip"):
+        if inputs.get(variable):
+            owners[str(inputs[variable])] = variable
+    for place, row in rows:
+        for side in ("outside", "inside"):
+            address, network = _address(row[side]), _network(inputs, side)
+            where = f"ringmain_{side}_network {network}" if network else f"ringmain_{side}_network"
+            if address is None:
+                yield (
+                    f"{place}: {side} {row[side]!r} is no IPv4 address: "
+                    f"choose a free one of {where}"
+                )
+                continue
+            if network and address not in network:
+                yield f"{place}: {side} {address} lies outside {where}: choose a free address of it"
+            elif network and address in (network.network_address, network.broadcast_address):
+                yield (
+                    f"{place}: {side} {address} is the network or broadcast address of {where}: "
+                    "choose a free address between them"
+                )
+            if one_network and side == "inside" and row[side] == row["outside"]:
+                continue
+            owner = owners.setdefault(str(address), f"{place}, {side}")
+            if owner != f"{place}, {side}":
+                yield f"{place}: {side} {address} is {owner} already: choose a free address"
 
 
 def _figure_errors(inputs: Inputs) -> Iterator[str]:
@@ -810,6 +875,9 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     engines that it is not, name to a file of theirs), C(peak_calls), C(peak_cps),
     C(registrations) (int),
     C(ports) (name to int), C(members) (function to list of C(name), C(address)),
+    C(relays) (in order: C(name) of the host that is its home, C(number) from 1, C(address) for
+    control and inside media, C(outside_address)), C(relays_float) (bool: whether these addresses
+    move to another media host when theirs is gone),
     C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
     C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
     C(callee), C(echo)), C(tiers) (function to what it carries), C(remarks) (list of str).
@@ -862,6 +930,8 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             }
             for name in _server_names(members)
         },
+        "relays": _relays(inputs, hosts, members),
+        "relays_float": bool(inputs.get("ringmain_media_addresses")),
         "tiers": sized.tiers,
         "remarks": sized.remarks,
         "tenants": all_tenants(inputs.get("ringmain_tenants") or [], domain),
@@ -873,6 +943,27 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             "echo": VERIFY_ECHO,
         },
     }
+
+
+def _relays(inputs: Inputs, hosts: Hosts, members: Members) -> list[dict[str, t.Any]]:
+    names = list(members.get("media", ()))
+    own = [
+        {
+            "inside": str(hosts[name].get("ringmain_address") or ""),
+            "outside": outside_address(hosts[name]),
+        }
+        for name in names
+    ]
+    pairs = _list(inputs, "ringmain_media_addresses") or own
+    return [
+        {
+            "name": name,
+            "number": number,
+            "address": str(pair["inside"]),
+            "outside_address": str(pair["outside"]),
+        }
+        for number, (name, pair) in enumerate(zip(names, pairs, strict=True), 1)
+    ]
 
 
 def _database(inputs: Inputs) -> dict[str, t.Any]:

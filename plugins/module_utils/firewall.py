@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 Plan = Mapping[str, t.Any]
 
@@ -35,14 +35,17 @@ class Flow(t.NamedTuple):
         ports: a name in the plan's ports, or the stem of NAME_first and NAME_last; empty where the
             protocol has none.
         to: which of the host's addresses: address (inside), outside_address, outside_ip, inside_ip
-            (the floating ones).
+            (the floating ones); relay_outside, relay_inside: its own and, where they float, those
+            of all relays; relay_store: its own and that of the first relay.
         sources: functions whose hosts may send (from their inside addresses), outside:FUNCTION
             (from their outside addresses), inside_ip (from the floating address, when another host
             can hold it); or ANYONE.
-        media: whether it is audio, in which connection tracking has no part. Its range of ports is
+        media: whether it is audio, in which connection tracking has no part. A relay also sends it
+            from its floating address. Its range of ports is
             the whole one, of which the plan may give a daemon less: a daemon that waits for a
             restart still uses what an earlier plan gave it.
         engine: only with this database.
+        floating_relays: only where the relays' addresses float.
         new_connections_limited: whether one source may only begin so many connections per second.
     """
 
@@ -54,15 +57,16 @@ class Flow(t.NamedTuple):
     sources: tuple[str, ...]
     media: bool = False
     engine: str | None = None
+    floating_relays: bool = False
     new_connections_limited: bool = False
 
 
 FLOWS = (
     # Media first: nearly every packet is one.
-    Flow("relay_rtp_outside", "media", ("udp",), "relay_rtp", "outside_address", (ANYONE,),
+    Flow("relay_rtp_outside", "media", ("udp",), "relay_rtp", "relay_outside", (ANYONE,),
          media=True),
     # From a PBX, and from the relay that holds the other half of a call with direct media.
-    Flow("relay_rtp_inside", "media", ("udp",), "relay_rtp", "address", ("pbx", "media"),
+    Flow("relay_rtp_inside", "media", ("udp",), "relay_rtp", "relay_inside", ("pbx", "media"),
          media=True),
     Flow("pbx_rtp", "pbx", ("udp",), "pbx_rtp", "address", ("media",), media=True),
     # Phones and trunks.
@@ -73,7 +77,13 @@ FLOWS = (
     Flow("sip_cluster", "edge", ("udp",), "sip_cluster", "address", ("edge",)),
     Flow("vrrp_inside", "edge", ("vrrp",), "", "address", ("edge",)),
     Flow("vrrp_outside", "edge", ("vrrp",), "", "outside_address", ("outside:edge",)),
-    Flow("relay_control", "media", ("udp",), "relay_control", "address", ("edge",)),
+    Flow("relay_control", "media", ("udp",), "relay_control", "relay_inside", ("edge",)),
+    # Relays whose addresses float: who holds them, and what another one needs to take over.
+    Flow("relay_sessions", "media", ("udp",), "relay_control", "relay_inside", ("media",),
+         floating_relays=True),
+    Flow("vrrp_relays", "media", ("vrrp",), "", "address", ("media",), floating_relays=True),
+    Flow("relay_store", "media", ("tcp",), "relay_store", "relay_store", ("media",),
+         floating_relays=True),
     # Calls come from the floating address, OPTIONS of every edge from its own.
     Flow("pbx_sip", "pbx", ("udp", "tcp"), "pbx_sip", "address", ("edge", "inside_ip")),
     # The clients' HAProxy; members ask each other where they stand before they start.
@@ -111,7 +121,7 @@ def firewall_rules(
 
     C(accept)
         List of C(name), C(protocols), C(ports) (C("5060"), C("30000-39999") or empty), C(to)
-        (address), C(sources) (addresses; empty for anyone), C(new_connections_limited).
+        (addresses), C(sources) (addresses; empty for anyone), C(new_connections_limited).
     C(known)
         What is dropped although it knocks on a port that this host serves, by function: C(name),
         C(ports) (protocol to list of ports), C(protocols) (those without ports).
@@ -134,6 +144,8 @@ def firewall_rules(
         if flow.function not in own["functions"]:
             continue
         if flow.engine not in (None, plan["database_engine"]):
+            continue
+        if flow.floating_relays and not plan["relays_float"]:
             continue
         rule = _rule(plan, own, flow)
         seen = known.setdefault(
@@ -169,8 +181,8 @@ def _rule(plan: Plan, own: Mapping[str, t.Any], flow: Flow) -> dict[str, t.Any]:
         "name": flow.name,
         "protocols": list(flow.protocols),
         "ports": "" if not flow.ports else str(first) if first == last else f"{first}-{last}",
-        "to": plan[flow.to] if flow.to in ("outside_ip", "inside_ip") else own[flow.to],
-        "sources": _sources(plan, own, flow.sources),
+        "to": _destinations(plan, own, flow.to),
+        "sources": _sources(plan, own, flow),
         "new_connections_limited": flow.new_connections_limited,
     }
 
@@ -182,10 +194,21 @@ def _port_range(plan: Plan, flow: Flow) -> tuple[int, int]:
     return int(ports[flow.ports]), int(ports[flow.ports])
 
 
-def _sources(plan: Plan, own: Mapping[str, t.Any], sources: Iterable[str]) -> list[str]:
+def _destinations(plan: Plan, own: Mapping[str, t.Any], to: str) -> list[str]:
+    if to in ("outside_ip", "inside_ip"):
+        return [plan[to]]
+    if to not in ("relay_outside", "relay_inside", "relay_store"):
+        return [own[to]]
+    side = "outside_address" if to == "relay_outside" else "address"
+    relays = plan["relays"] if plan["relays_float"] else []
+    floating = [relay[side] for relay in relays]
+    return [own[side], *(floating[:1] if to == "relay_store" else floating)]
+
+
+def _sources(plan: Plan, own: Mapping[str, t.Any], flow: Flow) -> list[str]:
     """Addresses of the sources; the host's own come over the loopback, where all is let in."""
     found: set[str] = set()
-    for source in sources:
+    for source in flow.sources:
         if source == ANYONE:
             return []
         if source == "inside_ip":
@@ -195,6 +218,8 @@ def _sources(plan: Plan, own: Mapping[str, t.Any], sources: Iterable[str]) -> li
         key = "outside_address" if source.startswith("outside:") else "address"
         names = (member["name"] for member in plan["members"][source.removeprefix("outside:")])
         found |= {plan["hosts"][name][key] for name in names}
+        if flow.media and source == "media" and plan["relays_float"]:
+            found |= {relay["address"] for relay in plan["relays"]}
     found -= {own["address"], own["outside_address"]}
     return sorted(found, key=ipaddress.ip_address)
 
@@ -203,7 +228,8 @@ def _covers(wide: Mapping[str, t.Any], narrow: Mapping[str, t.Any]) -> bool:
     """Whether a rule lets in everything that another one does: the two networks may be one."""
     return (
         set(wide["protocols"]) >= set(narrow["protocols"])
-        and (wide["ports"], wide["to"]) == (narrow["ports"], narrow["to"])
+        and wide["ports"] == narrow["ports"]
+        and set(wide["to"]) >= set(narrow["to"])
         and (not wide["sources"] or set(wide["sources"]) >= set(narrow["sources"]) != set())
     )
 

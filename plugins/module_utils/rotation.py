@@ -42,6 +42,10 @@ NEVER = {
         "only the same secret finds them again. With no calls up, give another value and restart "
         "all edges"
     ),
+    "relay_store_password": (
+        "relays that run know the present one, and would not store their sessions until they are "
+        "restarted. Give another value, run site.yml, and restart each relay when it has no calls"
+    ),
     "ca_key": _AUTHORITY,
     "ca_certificate": _AUTHORITY,
 }
@@ -91,7 +95,8 @@ def plan(
         refused |= dict.fromkeys(DATABASE, ONE_PASSWORD)
     if list(wanted) == [ALL]:
         names = [name for name in WITHOUT_LOSS if name not in refused]
-        left = {name: reason for name, reason in refused.items() if not name.startswith("ca_")}
+        shown = [name for name in known if not name.startswith("ca_")]
+        left = {name: reason for name, reason in refused.items() if name in shown}
     else:
         names, left = list(dict.fromkeys(wanted)), {}
     complaints = [] if names else ["name what to change, or all of it: -e rotate=all"]

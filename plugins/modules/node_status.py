@@ -38,6 +38,13 @@ options:
     type: list
     elements: str
     required: true
+  relay_addresses:
+    description:
+      - Addresses at which relays take commands. Of those that float, the ones that are here are
+        asked. Empty for the server's own address.
+    type: list
+    elements: str
+    default: []
   ports:
     description:
       - Ports of the daemons, C(sip_cluster), C(relay_control), C(pbx_ami) and C(patroni_rest).
@@ -234,8 +241,13 @@ class Node:
     def media(self) -> Part:
         """What it relays."""
         port = self.params["ports"]["relay_control"]
-        exchange = ng.UdpExchange(self.params["address"], port, timeout=PATIENCE / 2, tries=2)
-        return {"sessions": ng.Client(exchange).sessions()}
+        relays = self.params["relay_addresses"] or [self.params["address"]]
+        exchanges = (
+            ng.UdpExchange(address, port, timeout=PATIENCE / 2, tries=2)
+            for address in relays
+            if is_here(address)
+        )
+        return {"sessions": sum(ng.Client(exchange).sessions() for exchange in exchanges)}
 
     def pbx(self) -> Part:
         """Who talks."""
@@ -340,6 +352,7 @@ def main() -> None:
             "functions": {"type": "list", "elements": "str", "required": True},
             "address": {"type": "str", "required": True},
             "floating": {"type": "list", "elements": "str", "required": True},
+            "relay_addresses": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "dict", "required": True},
             "ami_password": {"type": "str", "default": "", "no_log": True},
             "database_driver": {

@@ -27,7 +27,7 @@ SCAN = Path(__file__).parent / "support" / "port_scan.py"
 SCAN_SECONDS = 6
 
 # Every number of ringmain_ports, SSH, and one port that nobody has anything to do with.
-TCP = (22, 3306, 3307, 4444, 4567, 4568, 5038, 5060, 5062, 5080, 9100, 9200, 9900)
+TCP = (22, 3306, 3307, 4444, 4567, 4568, 5038, 5060, 5062, 5080, 6379, 9100, 9200, 9900)
 UDP = (2223, 5060, 5062, 5080, 9100, 10000, 19999, 30000, 39999)
 
 LISTING = "nft --stateless list table inet ringmain"
@@ -82,6 +82,8 @@ def test_a_stranger_outside(whole: Cluster) -> None:
     """Gets through to SIP at the floating address, to the relays' audio and to SSH."""
     floating = whole.addresses.outside_ip
     addresses = [outside(whole, server) for server in whole.servers]
+    relays = whole.addresses.relays.values()
+    addresses += [address.replace("198.19.", "198.18.", 1) for address in relays]
     through = whole.lab.python(
         "probe1", SCAN.read_text(encoding="utf-8"), *arguments([*addresses, floating])
     )
@@ -93,7 +95,8 @@ def test_a_stranger_outside(whole: Cluster) -> None:
 
 def test_a_stranger_inside(whole: Cluster) -> None:
     """Gets through to SSH and to nothing of the cluster: this machine, which is no member of it."""
-    addresses = [*whole.addresses.inside.values(), whole.addresses.inside_ip]
+    addresses = [*whole.addresses.inside.values(), *whole.addresses.relays.values()]
+    addresses.append(whole.addresses.inside_ip)
     through = subprocess.run(
         [sys.executable, str(SCAN), *arguments(addresses)],
         capture_output=True,
@@ -107,7 +110,7 @@ def test_a_member(whole: Cluster) -> None:
     """Gets through to all that members say to each other, but not to what is for the host alone."""
     address = whole.addresses.inside["srv1"]
     through = whole.lab.python("srv2", SCAN.read_text(encoding="utf-8"), *arguments([address]))
-    tcp = (22, 3306, 4444, 4567, 4568, 5080, 9200)
+    tcp = (22, 3306, 4444, 4567, 4568, 5080, 6379, 9200)
     udp = (2223, 5062, 5080, 10000, 19999, 30000, 39999)
     expected = {f"tcp {address} {port}" for port in tcp}
     expected |= {f"udp {address} {port}" for port in udp}

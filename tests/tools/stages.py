@@ -72,7 +72,9 @@ STAGES = [
                 *("load", "faults", "firewall", "recovery", "repair", "second_run"),
                 *("refusals", "host"),
             )
-        ),
+        )
+        # The rest of its file by make soak.
+        + " tests/acts/test_relay.py::test_a_lost_server_s_relay_goes_on_elsewhere",
         ("small",),
     ),
     # The other engine, in a lab of its own that takes the place of this one.

@@ -79,7 +79,7 @@ def whole(health: Any) -> dict[str, Any]:
     }
     reports: dict[str, Any] = {name: copy.deepcopy(report) for name in INSIDE}
     for name, address in INSIDE.items():
-        reports[name]["addresses"].append(address)
+        reports[name]["addresses"] += [address, f"198.19.3.2{name[-1]}"]
     reports["srv2"]["addresses"] += FLOATING
     return reports
 
@@ -142,6 +142,7 @@ def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ),
         (_set("srv1", "relay", value=""), "srv1: relay: no answer"),
         (_set("srv1", "asterisk", value=""), "srv1: asterisk: no answer"),
+        (_set("srv1", "addresses", value=[]), "srv1: its relay is not at home"),
         (
             _set("srv2", "addresses", value=["198.18.3.10"]),
             "the floating addresses are not at one server: ",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,6 +112,12 @@ class Booth(Agent):
             self.ask("ended", name=name, call_id=call_id, timeout=3.0)
         tones = {self.CALLER: self.CALLEE_TONE, self.CALLEE: self.CALLER_TONE}
         heard |= {name: self.ask("heard", name=name, tone=tone) for name, tone in tones.items()}
+
+    def hold(self, name: str) -> None:
+        """Hold a phone's call for a moment, and go on: two offers in the dialog."""
+        self.ask("command", name=name, command="hold")
+        time.sleep(1.5)
+        self.ask("command", name=name, command="resume")
 
     def evidence(self, lines: int = 60) -> str:
         """The last SIP messages of both phones."""

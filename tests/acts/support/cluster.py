@@ -21,17 +21,20 @@ RELAY_CONTROL_PORT = 2223
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where everything is: name to inside address, and the two floating ones."""
+    """Where everything is: by name the inside address, and the relay's inside address, which may
+    be elsewhere; and the two floating ones of the edges."""
 
     inside: Mapping[str, str]
     outside_ip: str
     inside_ip: str
+    relays: Mapping[str, str]
 
     @classmethod
     def of_slot(cls, slot: int, servers: Sequence[str]) -> Addresses:
         """As the lab's inventory lays them out."""
         inside = {name: f"198.19.{slot}.{10 + int(name[3:])}" for name in servers}
-        return cls(inside, f"198.18.{slot}.10", f"198.19.{slot}.10")
+        relays = {name: f"198.19.{slot}.{20 + int(name[3:])}" for name in servers}
+        return cls(inside, f"198.18.{slot}.10", f"198.19.{slot}.10", relays)
 
 
 class Cluster:
@@ -46,8 +49,8 @@ class Cluster:
         """What every server says of itself, or the error it gave instead."""
 
         def ask(name: str) -> Any:
-            address = self.addresses.inside[name]
-            words = (address, str(RELAY_CONTROL_PORT), *arguments)
+            inside, relay = self.addresses.inside[name], self.addresses.relays[name]
+            words = (inside, relay, str(RELAY_CONTROL_PORT), *arguments)
             return json.loads(self.lab.python(name, REPORT, *words, timeout=30))
 
         return everywhere(self.servers, ask)
@@ -135,6 +138,8 @@ def problems(reports: Mapping[str, Any], addresses: Addresses) -> list[str]:
             found.append(f"{name}: no report: {str(report).strip()[-300:]}")
             continue
         found += [f"{name}: {line}" for line in _server(report, len(reports))]
+        if addresses.relays[name] not in report["addresses"]:
+            found.append(f"{name}: its relay is not at home")
         contacts[name] = report["edge"].get("contacts")
         clusters.add(report["galera"].get("wsrep_cluster_state_uuid"))
     if len(set(contacts.values())) > 1:

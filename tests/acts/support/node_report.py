@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a server of the cluster: looks at everything there and prints one JSON object.
 
-Arguments: inside address, relay control port. Needs nothing but Python and the services' own
-tools. What cannot be found out is missing or carries an `error`; judging is left to the reader.
+Arguments: inside address, address and port of its relay's control. Needs nothing but Python and the
+services' own tools. What cannot be found out is missing or carries an `error`; judging is left to
+the reader.
 """
 
 from __future__ import annotations
@@ -26,17 +27,22 @@ ENGINE_UNITS = {
 UNITS = (
     "haproxy",
     "asterisk",
+    "valkey-server",
+    "ringmain-relay",
     "rtpengine-daemon",
     "kamailio",
     "ringmain-edge",
     "keepalived",
 )
+PBX_SET = 1
 RPC_SOCKET = "/run/kamailio/rpc.sock"
 PBX_SET = 1  # beside it are the relays and the edges, which nobody probes
 TREES = (
     "/etc/kamailio",
     "/etc/asterisk",
     "/etc/rtpengine",
+    "/etc/valkey",
+    "/etc/ringmain-relay",
     "/etc/keepalived",
     "/etc/haproxy",
     "/etc/etcd",
@@ -207,19 +213,19 @@ def hashes() -> dict[str, str]:
 
 
 def main() -> None:
-    """Print the report; with a third argument `files` also the hashes of all files."""
-    address, port = sys.argv[1], int(sys.argv[2])
+    """Print the report; with a fourth argument `files` also the hashes of all files."""
+    address, relay_address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     report = {
         "units": units(),
         "engine": engine(),
         "galera": galera(),
         "patroni": patroni(address) if engine() == "postgresql" else {},
         "edge": edge(address),
-        "relay": relay(address, port),
+        "relay": relay(relay_address, port),
         "asterisk": output("asterisk", "-rx", "core show uptime seconds"),
         "addresses": addresses(),
     }
-    if sys.argv[3:] == ["files"]:
+    if sys.argv[4:] == ["files"]:
         report |= {"files": hashes(), "schema": schema()}
     print(json.dumps(report))
 

@@ -134,6 +134,11 @@ class Agent:
         self.phones[name].hang_up(call_id)
         return {}
 
+    def command(self, name: str, command: str) -> dict[str, Any]:
+        """Give a phone a command for its call."""
+        self.phones[name].control.command(command)
+        return {}
+
     def ended(self, name: str, call_id: str, timeout: float) -> dict[str, Any]:
         """Whether, and how, a call has ended for a phone."""
         event = self.phones[name].closed(call_id, timeout)

@@ -204,7 +204,7 @@ def test_bits_of_a_packet(codecs: list[str], packet_ms: int, bits: int) -> None:
 def test_every_port_of_the_table_is_reserved() -> None:
     reserved = capacity.reserved_ports(TABLE)
     assert capacity.range_text(reserved) == (
-        "2223,2379-2380,3306-3307,4444,4567-4568,5038,5060,5062,5080,8008,9200,9900,10000-19999,30000-39999"
+        "2223,2379-2380,3306-3307,4444,4567-4568,5038,5060,5062,5080,6379,8008,9200,9900,10000-19999,30000-39999"
     )
     assert all(any(a <= port <= b for a, b in reserved) for port in TABLE.values())
 

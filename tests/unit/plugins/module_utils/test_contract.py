@@ -665,6 +665,104 @@ def test_a_probe_with_the_address_of_a_server_is_found(cluster: Cluster) -> None
     ]
 
 
+FLOATING = [{"outside": f"203.0.113.2{n}", "inside": f"10.20.0.2{n}"} for n in (1, 2, 3)]
+
+
+def test_relays_with_floating_addresses(cluster: Cluster) -> None:
+    """The first pair belongs to the first media host; their store has a password."""
+    cluster.inputs["ringmain_media_addresses"] = FLOATING
+    assert cluster.errors() == [
+        "ringmain_secrets lacks relay_store_password: add them, without changing the others, "
+        f"with  {COMMAND}"
+    ]
+    plan = contract.make_plan(cluster.inputs, cluster.hosts, cluster.members)
+    assert plan["relays_float"] is True
+    assert plan["relays"][1] == {
+        "name": "srv2",
+        "number": 2,
+        "address": "10.20.0.22",
+        "outside_address": "203.0.113.22",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (
+            FLOATING[:2],
+            "ringmain_media_addresses has 2 pairs, and group media has 3 hosts (srv1, srv2, srv3): "
+            "give each relay one pair, or none to any",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.23"}],
+            "ringmain_media_addresses[2] has no inside: add what is missing",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.23", "inside": "10.20.1.23"}],
+            "ringmain_media_addresses[2]: inside 10.20.1.23 lies outside ringmain_inside_network "
+            "10.20.0.0/24: choose a free address of it",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.255", "inside": "10.20.0.23"}],
+            "ringmain_media_addresses[2]: outside 203.0.113.255 is the network or broadcast "
+            "address of ringmain_outside_network 203.0.113.0/24: choose a free address between "
+            "them",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "relay3", "inside": "10.20.0.23"}],
+            "ringmain_media_addresses[2]: outside 'relay3' is no IPv4 address: choose a free one "
+            "of ringmain_outside_network 203.0.113.0/24",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.23", "inside": "10.20.0.12"}],
+            "ringmain_media_addresses[2]: inside 10.20.0.12 is the address of host srv2 already: "
+            "choose a free address",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.10", "inside": "10.20.0.23"}],
+            "ringmain_media_addresses[2]: outside 203.0.113.10 is ringmain_outside_ip already: "
+            "choose a free address",
+        ),
+        (
+            [*FLOATING[:2], {"outside": "203.0.113.22", "inside": "10.20.0.23"}],
+            "ringmain_media_addresses[2]: outside 203.0.113.22 is ringmain_media_addresses[1], "
+            "outside already: choose a free address",
+        ),
+    ],
+)
+def test_each_mistake_in_the_relays_addresses(
+    cluster: Cluster, pairs: list[dict[str, str]], expected: str
+) -> None:
+    cluster.inputs["ringmain_media_addresses"] = pairs
+    cluster.secrets["relay_store_password"] = "p"
+    assert cluster.errors() == [expected]
+
+
+def test_addresses_need_two_hosts_to_move_between(cluster: Cluster) -> None:
+    cluster.inputs["ringmain_media_addresses"] = FLOATING[:1]
+    cluster.inputs["ringmain_spare_nodes"] = 0
+    cluster.members["media"] = ["srv1"]
+    cluster.secrets["relay_store_password"] = "p"
+    assert cluster.errors() == [
+        "ringmain_media_addresses is set, and group media has 1 host (srv1): addresses need "
+        "2 hosts to move between; add hosts to the group or leave the addresses out"
+    ]
+
+
+def test_a_pair_in_one_network_may_be_one_address(cluster: Cluster) -> None:
+    cluster.inputs |= {
+        "ringmain_outside_network": "10.20.0.0/24",
+        "ringmain_outside_ip": "10.20.0.9",
+        "ringmain_media_addresses": [
+            {"outside": f"10.20.0.2{n}", "inside": f"10.20.0.2{n}"} for n in (1, 2, 3)
+        ],
+    }
+    for name in cluster.members["media"]:
+        del cluster.hosts[name]["ringmain_outside_address"]
+    cluster.secrets["relay_store_password"] = "p"
+    assert cluster.errors() == []
+
+
 def test_without_networks_hosts_are_still_checked(cluster: Cluster) -> None:
     for side in ("outside", "inside"):
         cluster.inputs[f"ringmain_{side}_network"] = None
@@ -902,6 +1000,16 @@ def test_the_plan(cluster: Cluster) -> None:
             }
             for n in (1, 2, 3)
         },
+        "relays": [
+            {
+                "name": f"srv{n}",
+                "number": n,
+                "address": f"10.20.0.1{n}",
+                "outside_address": f"203.0.113.1{n}",
+            }
+            for n in (1, 2, 3)
+        ],
+        "relays_float": False,
         "tenants": [
             {"name": "acme", "domain": "acme.voice.example.com"},
             {"name": "globex", "domain": "sip.globex.example"},

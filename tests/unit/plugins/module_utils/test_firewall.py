@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ DEFAULTS = yaml.safe_load((ROOT / "roles/ringmain/defaults/main.yml").read_text(
 PORTS = DEFAULTS["ringmain_ports"]
 
 
-def make_plan(functions: Mapping[str, Sequence[str]], one_network: bool = False) -> dict[str, Any]:
+def make_plan(
+    functions: Mapping[str, Sequence[str]], one_network: bool = False, relays_float: bool = False
+) -> dict[str, Any]:
     """A plan of hosts with functions, in two networks or in one."""
     hosts = {
         name: {
@@ -48,6 +51,22 @@ def make_plan(functions: Mapping[str, Sequence[str]], one_network: bool = False)
         "database_engine": "galera",
         "ports": PORTS,
         "hosts": hosts,
+        "relays": [
+            {
+                "name": name,
+                "number": number,
+                "address": f"10.20.0.{100 + number}" if relays_float else host["address"],
+                "outside_address": (
+                    f"{'10.20.0' if one_network else '203.0.113'}.{200 + number}"
+                    if relays_float
+                    else host["outside_address"]
+                ),
+            }
+            for number, (name, host) in enumerate(
+                ((name, host) for name, host in hosts.items() if "media" in host["functions"]), 1
+            )
+        ],
+        "relays_float": relays_float,
         "members": {
             function: [
                 {"name": name, "address": host["address"]}
@@ -78,7 +97,7 @@ def written(rules: Mapping[str, Any]) -> list[str]:
     for rule in rules["accept"]:
         sources = " ".join(rule["sources"]) or "anyone"
         what = f"{'+'.join(rule['protocols'])} {rule['ports']}".strip()
-        lines.append(f"{what} at {rule['to']} from {sources}")
+        lines.append(f"{what} at {' '.join(rule['to'])} from {sources}")
     return lines
 
 
@@ -165,6 +184,23 @@ def test_one_network() -> None:
     assert f"udp+tcp 5060 at 10.20.0.10 from {OTHERS}" in lines
     assert rules["inside_network"] == ""
     assert firewall_rules(make_plan(SMALL), "srv1")["inside_network"] == "10.20.0.0/24"
+
+
+def test_relays_whose_addresses_float() -> None:
+    """Any media host may hold any of them; each tells the others that it lives."""
+    plan = make_plan(STANDARD, relays_float=True)
+    assert written(firewall_rules(plan, "media2")) == [
+        "udp 30000-39999 at 203.0.113.14 203.0.113.201 203.0.113.202 from anyone",
+        "udp 30000-39999 at 10.20.0.14 10.20.0.101 10.20.0.102 from "
+        "10.20.0.13 10.20.0.15 10.20.0.16 10.20.0.101 10.20.0.102",
+        "udp 2223 at 10.20.0.14 10.20.0.101 10.20.0.102 from 10.20.0.11 10.20.0.12",
+        "udp 2223 at 10.20.0.14 10.20.0.101 10.20.0.102 from 10.20.0.13",
+        "vrrp at 10.20.0.14 from 10.20.0.13",
+        "tcp 6379 at 10.20.0.14 10.20.0.101 from 10.20.0.13",
+    ]
+    assert written(firewall_rules(plan, "pbx1"))[0] == (
+        "udp 10000-19999 at 10.20.0.15 from 10.20.0.13 10.20.0.14 10.20.0.101 10.20.0.102"
+    )
 
 
 def test_only_one_of_a_function() -> None:
@@ -273,8 +309,18 @@ def needed(plan: Mapping[str, Any], host: str) -> Iterator[Packet]:
     if "edge" in own["functions"]:
         yield ANYONE, plan["outside_ip"], "udp", "5060"
         yield ANYONE, plan["outside_ip"], "tcp", "5060"
+    floating = plan["relays"] if plan["relays_float"] else []
+    inside_media = [me, *(relay["address"] for relay in floating)]
     if "media" in own["functions"]:
-        yield ANYONE, outside, "udp", "30000-39999"
+        for address in [outside, *(relay["outside_address"] for relay in floating)]:
+            yield ANYONE, address, "udp", "30000-39999"
+    # A floating address may be anywhere, also here: then its packets come over the loopback.
+    for relay, function in itertools.product(floating, own["functions"]):
+        if function == "pbx":
+            yield relay["address"], me, "udp", "10000-19999"
+        elif function == "media":
+            for address in inside_media:
+                yield relay["address"], address, "udp", "30000-39999"
     for name, other in hosts.items():
         his = other["address"]
         for function in own["functions"] if name != host else ():
@@ -288,9 +334,17 @@ def needed(plan: Mapping[str, Any], host: str) -> Iterator[Packet]:
                     yield his, me, "vrrp", ""
                     yield other["outside_address"], outside, "vrrp", ""
                 elif pair == ("media", "edge"):
-                    yield his, me, "udp", "2223"
+                    for address in inside_media:
+                        yield his, address, "udp", "2223"
                 elif pair in (("media", "pbx"), ("media", "media")):
-                    yield his, me, "udp", "30000-39999"
+                    for address in inside_media:
+                        yield his, address, "udp", "30000-39999"
+                    if floating and pair == ("media", "media"):
+                        for address in inside_media:
+                            yield his, address, "udp", "2223"
+                        yield his, me, "vrrp", ""
+                        yield his, me, "tcp", "6379"
+                        yield his, floating[0]["address"], "tcp", "6379"
                 elif pair == ("pbx", "media"):
                     yield his, me, "udp", "10000-19999"
                 elif pair == ("pbx", "edge"):
@@ -309,8 +363,8 @@ def let_in(rules: Mapping[str, Any]) -> Iterator[Packet]:
     """What the rules let in."""
     for rule in rules["accept"]:
         for protocol in rule["protocols"]:
-            for source in rule["sources"] or [ANYONE]:
-                yield source, rule["to"], protocol, rule["ports"]
+            for source, to in itertools.product(rule["sources"] or [ANYONE], rule["to"]):
+                yield source, to, protocol, rule["ports"]
 
 
 def simplest(packets: Iterable[Packet]) -> set[Packet]:
@@ -320,10 +374,11 @@ def simplest(packets: Iterable[Packet]) -> set[Packet]:
 
 
 clusters = st.builds(
-    lambda functions, one: make_plan(
-        {f"srv{number}": sorted(has) for number, has in enumerate(functions)}, one
+    lambda functions, one, floating: make_plan(
+        {f"srv{number}": sorted(has) for number, has in enumerate(functions)}, one, floating
     ),
     st.lists(st.sets(st.sampled_from(FUNCTIONS), min_size=1), min_size=1, max_size=7),
+    st.booleans(),
     st.booleans(),
 )
 
@@ -363,7 +418,8 @@ def test_nothing_is_changed() -> None:
     before = copy.deepcopy(plan)
     firewall_rules(plan, "srv1")
     assert plan == before
-    assert all(ipaddress.ip_address(rule["to"]) for rule in firewall_rules(plan, "srv1")["accept"])
+    rules = firewall_rules(plan, "srv1")["accept"]
+    assert all(ipaddress.ip_address(address) for rule in rules for address in rule["to"])
 
 
 # nft indents by tabs.

@@ -33,6 +33,9 @@ def test_all_is_what_costs_nothing() -> None:
         "subscribers.902@verify",
     )
     assert list(found.left) == ["edge_secret"]
+    floating = {**INPUTS, "ringmain_media_addresses": [{"outside": "a", "inside": "b"}]}
+    found = rotation.plan(["all"], floating, SECRETS, gap=False)
+    assert list(found.left) == ["edge_secret", "relay_store_password"]
 
 
 def test_postgresql_has_one_password_only() -> None:

@@ -1,0 +1,235 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A relay dies, freezes or loses its server under a call: the call goes on, at home or elsewhere.
+
+What is measured is what the phones hear. Audio must be back in 3 s: at most 1.2 s until a freeze
+is noticed, or 0.8 s until a server is missed, and the start of a relay. A start without a fault, in
+the same run, says by how much one is late here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from support.booth import Booth
+from support.cluster import Cluster
+from support.show import all_answered
+
+BACK_MS = 3000
+GAP_MS = 200
+
+# What a start takes where nothing else wants the processor.
+START_MS = 500
+
+RESTART = """
+import socket, subprocess, sys, time
+started = time.monotonic()
+subprocess.run(("systemctl", "restart", "--no-block", "rtpengine-daemon"), check=True)
+time.sleep(0.05)
+while time.monotonic() - started < 30:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.05)
+        try:
+            client.connect((sys.argv[1], 2223))
+            client.send(b"control d7:command4:pinge")
+            client.recv(4096)
+            break
+        except OSError:
+            time.sleep(0.01)
+print(round(1000 * (time.monotonic() - started)))
+"""
+BEFORE_SECONDS = 3.0
+AFTER_SECONDS = 6.0
+COLD_START_SECONDS = 180.0
+SYNC_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A relay's process: its number, the server, the unit, the address of its command line."""
+
+    number: int
+    server: str
+    unit: str
+    cli: str
+
+
+def running(cluster: Cluster) -> list[str]:
+    """The servers that have power."""
+    members = cluster.lab.members()
+    return [name for name in cluster.servers if members[name]["running"]]
+
+
+def processes(cluster: Cluster) -> list[Carrier]:
+    """All relays that run, at home or as guests."""
+    found = []
+    script = "systemctl list-units --plain --no-legend --state=active 'rtpengine-*' | cut -d' ' -f1"
+    for server in running(cluster):
+        for unit in cluster.lab.shell(server, script).split():
+            own = int(server[3:])
+            number = own if "@" not in unit else int(unit.partition("@")[2].partition(".")[0])
+            cli = "127.0.0.1" if number == own else f"127.0.0.{1 + number}"
+            found.append(Carrier(number, server, unit, cli))
+    return found
+
+
+def late(cluster: Cluster) -> float:
+    """By how many milliseconds the start of a relay without calls is late at the worst."""
+    lab, relays = cluster.lab, cluster.addresses.relays
+    took = [int(lab.python(server, RESTART, relays[server])) for server in cluster.servers]
+    print(f"a relay starts here in {took} ms")
+    return max(0.0, max(took) - START_MS)
+
+
+def sessions(cluster: Cluster, relay: Carrier) -> int:
+    """How many sessions it has."""
+    command = f"rtpengine-ctl -ip {relay.cli} -port 9900 list numsessions"
+    said = cluster.lab.shell(relay.server, command)
+    return int(said.partition("own:")[2].split()[0])
+
+
+def carriers(cluster: Cluster) -> list[Carrier]:
+    """The relays that carry calls."""
+    return [relay for relay in processes(cluster) if sessions(cluster, relay)]
+
+
+def nothing_left(cluster: Cluster, stored: bool = True) -> None:
+    """No relay has a session, and the store, if there is one, knows of none either."""
+    end = time.monotonic() + SYNC_SECONDS
+    while True:
+        left = {
+            f"relay {relay.number} on {relay.server}": sessions(cluster, relay)
+            for relay in processes(cluster)
+        }
+        if stored:
+            left |= {f"store of relay {number}": count for number, count in keys(cluster).items()}
+        if not any(left.values()):
+            return
+        assert time.monotonic() < end, f"sessions are left: {left}"
+        time.sleep(0.5)
+
+
+def keys(cluster: Cluster, server: str | None = None) -> dict[int, int]:
+    """How many sessions of each relay a server's Valkey, or the first server's, knows."""
+    script = (
+        ". /etc/ringmain-relay/relay.env; export REDISCLI_AUTH=$RTPENGINE_REDIS_AUTH_PW;"
+        " for n in 1 2 3; do valkey-cli -n $n dbsize; done"
+    )
+    counts = cluster.lab.shell(server or running(cluster)[0], script).split()
+    return {number: int(count) for number, count in enumerate(counts, 1)}
+
+
+def synchronised(cluster: Cluster, relays: Sequence[Carrier]) -> float:
+    """Wait until every server's Valkey has the sessions of these relays; how long that took."""
+    started = time.monotonic()
+    while True:
+        wanted = {relay.number: sessions(cluster, relay) for relay in relays}
+        found = {server: keys(cluster, server) for server in cluster.servers}
+        if all(
+            counts[number] == count for counts in found.values() for number, count in wanted.items()
+        ):
+            return time.monotonic() - started
+        took = time.monotonic() - started
+        assert took < SYNC_SECONDS, (
+            f"after {took:.0f} s the relays have {wanted}, the stores {found}"
+        )
+        time.sleep(0.2)
+
+
+def heard_again(call: dict[str, dict[str, Any]], booth: Booth, what: str, bound: float) -> None:
+    """Both phones heard each other, but for so many milliseconds."""
+    gaps = {name: heard["longest_gap_ms"] for name, heard in call.items()}
+    print(f"{what}: longest silence {gaps} ms")
+    for name, heard in call.items():
+        assert heard["longest_gap_ms"] <= bound, f"{what}: {name} heard {heard}\n{booth.evidence()}"
+
+
+@contextmanager
+def carried_call(
+    cluster: Cluster, booth: Booth, what: str, bound: float, both: bool = False, stored: bool = True
+) -> Iterator[Carrier]:
+    """A call, and a relay that carries it; afterwards it is heard again and leaves nothing behind.
+
+    ``both``: both phones hang up. ``stored``: there is a store.
+    """
+    if bound == BACK_MS:
+        bound += late(cluster)
+    ends = (booth.CALLER, booth.CALLEE) if both else (booth.CALLER,)
+    with booth.conversation(hang_up=ends) as call:
+        time.sleep(BEFORE_SECONDS)
+        yield carriers(cluster)[0]
+        time.sleep(AFTER_SECONDS)
+    heard_again(call, booth, what, bound)
+    nothing_left(cluster, stored)
+
+
+def signal(cluster: Cluster, relay: Carrier, name: str) -> str:
+    """Send a signal to a relay's process; its number."""
+    process = cluster.process(relay.server, relay.unit.removesuffix(".service"))
+    cluster.lab.shell(relay.server, f"kill -{name} {process}")
+    return process
+
+
+def test_a_killed_relay_comes_back_with_its_calls(whole: Cluster, booth: Booth) -> None:
+    """SIGKILL: systemd starts it again, it takes up its sessions, and nothing has to move."""
+    with carried_call(whole, booth, "SIGKILL of a relay", BACK_MS) as relay:
+        process = signal(whole, relay, "KILL")
+    again = whole.process(relay.server, relay.unit.removesuffix(".service"))
+    assert again not in ("0", process)
+    all_answered(whole, booth, booth.calls(5), "after SIGKILL of a relay")
+
+
+def test_a_frozen_relay_comes_back_with_its_calls(whole: Cluster, booth: Booth) -> None:
+    """SIGSTOP: the relay service notices and kills it."""
+    with carried_call(whole, booth, "freeze of a relay", BACK_MS) as relay:
+        process = signal(whole, relay, "STOP")
+    again = whole.process(relay.server, relay.unit.removesuffix(".service"))
+    assert again not in ("0", process)
+    all_answered(whole, booth, booth.calls(5), "after the freeze of a relay")
+
+
+def test_a_lost_server_s_relay_goes_on_elsewhere(whole: Cluster, booth: Booth) -> None:
+    """Power cut of the server: another one takes the relay with its call, and gives it back."""
+    with carried_call(whole, booth, "power cut of a relay's server", BACK_MS, both=True) as relay:
+        whole.lab.power_off(relay.server)
+        survivors = [name for name in whole.servers if name != relay.server]
+    heirs = [
+        name
+        for name in survivors
+        if whole.addresses.relays[relay.server] in whole.reports()[name]["addresses"]
+    ]
+    assert len(heirs) == 1, heirs
+    all_answered(whole, booth, booth.calls(10), f"with relay {relay.number} at {heirs[0]}")
+    whole.lab.power_on(relay.server)
+    took = whole.wait_until_whole(COLD_START_SECONDS)
+    print(f"relay {relay.number} at home {took:.1f} s after power came back, without anyone acting")
+
+
+def test_calls_survive_the_loss_of_all_stores(whole: Cluster, booth: Booth) -> None:
+    """SIGKILL of every Valkey in a call, then of the relay: it comes back all the same."""
+    with carried_call(whole, booth, "SIGKILL of all Valkeys, then of the relay", BACK_MS) as relay:
+        for server in whole.servers:
+            whole.lab.shell(server, f"kill -KILL {whole.process(server, 'valkey-server')}")
+        took = synchronised(whole, carriers(whole))
+        print(f"every store has the sessions again {took:.1f} s after the loss of all")
+        signal(whole, relay, "KILL")
+
+
+def test_calls_go_on_without_any_store(whole: Cluster, booth: Booth) -> None:
+    """All Valkeys are stopped in a call: it goes on, and others begin. When they are back, so is
+    the synchronisation: a relay that is killed then comes back with its call."""
+    with carried_call(whole, booth, "without any Valkey", GAP_MS, stored=False):
+        for server in whole.servers:
+            whole.lab.shell(server, "systemctl stop valkey-server")
+    all_answered(whole, booth, booth.calls(5), "without any Valkey")
+    with carried_call(whole, booth, "SIGKILL of a relay after that", BACK_MS) as relay:
+        for server in whole.servers:
+            whole.lab.shell(server, "systemctl start valkey-server")
+        took = synchronised(whole, carriers(whole))
+        print(f"every store has the sessions {took:.1f} s after all were started")
+        signal(whole, relay, "KILL")
