@@ -78,7 +78,7 @@ def test_power_cut_of_the_holder(cluster: Cluster, traffic: Traffic, rolling: Ro
         figure="addresses away",
         measure=traffic.away,
         bound=MOVED_BOUND_SECONDS,
-        excused=lambda one: cluster.outside(struck[0]) in one.relays,
+        excused=lambda one: cluster.relay_outside(struck[0]) in one.relays,
         undo=undo,
     )
     rolling("power cut of the holder", strike, expected)

@@ -80,10 +80,10 @@ class Cluster:
         assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
         return found[0]
 
-    def outside(self, server: str) -> str:
-        """A server's own outside address."""
+    def relay_outside(self, server: str) -> str:
+        """The outside address of the relay whose home a server is."""
         network = self.addresses.outside_ip.rpartition(".")[0]
-        return f"{network}.{self.addresses.inside[server].rpartition('.')[2]}"
+        return f"{network}.{self.addresses.relays[server].rpartition('.')[2]}"
 
     def process(self, server: str, unit: str) -> str:
         """The process id of a service."""
