@@ -27,12 +27,15 @@ def agent(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     driver.__dict__.update(MySQLError=RuntimeError, Connection=Connection)
     monkeypatch.setitem(sys.modules, "pymysql", driver)
     path = root / "roles/galera/templates/usr/local/lib/ringmain-galera/health.py"
+    # The start helper lies beside it.
+    monkeypatch.syspath_prepend(str(path.parent))
+    monkeypatch.delitem(sys.modules, "start", raising=False)
     spec = importlib.util.spec_from_file_location("ringmain_galera_health", path)
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.START_FILE = tmp_path / "start.json"
+    module.start.START_FILE = tmp_path / "start.json"
     module.LEAVE_FILE = tmp_path / "leave"
     return module
 
@@ -120,7 +123,7 @@ def test_without_room_it_leaves_if_the_others_go_on(
     members = [{"name": name, "address": name} for name in "abc"]
     cluster = {"name": "a", "members": members, "reserve_mb": 1, "health_port": 0}
     watcher = agent.Watcher(cluster, answer_at(agent, [100.0]))
-    watcher.ask = lambda address: others[address]
+    agent.start.ask = lambda address, port: others[address]
     watcher.look_around()
     assert agent.LEAVE_FILE.exists() is leaves
 

@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import sys
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,10 +27,7 @@ from typing import Any
 import pymysql
 
 HERE = Path(__file__).resolve().parent
-DATA = Path("/var/lib/mysql")
-START_FILE = Path("/run/ringmain-galera/start.json")
 LEAVE_FILE = Path("/run/ringmain-galera-health/leave")
-ASK_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 0.7
@@ -48,6 +43,7 @@ STATUS = (
 
 sys.path.insert(0, str(HERE))
 import galera  # type: ignore[import-not-found]  # noqa: E402
+import start  # noqa: E402
 
 
 class Poller(threading.Thread):
@@ -122,26 +118,19 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while True:
-            disk = os.statvfs(DATA)
-            self.room = disk.f_bavail * disk.f_frsize >= self.cluster["reserve_mb"] * 1024 * 1024
+            self.room = start.has_room(self.cluster["reserve_mb"])
             # Who still waits to start waits for room as well.
-            if not self.room and self.poller.status()[2] and not START_FILE.exists():
+            if not self.room and self.poller.status()[2] and not start.START_FILE.exists():
                 self.look_around()
             time.sleep(POLL_SECONDS)
 
     def look_around(self) -> None:
         """Go if the others can do without this member."""
-        name = self.cluster["name"]
         order = [member["name"] for member in self.cluster["members"]]
-        states = {
-            member["name"]: self.ask(member["address"])
-            for member in self.cluster["members"]
-            if member["name"] != name
-        }
-        mine = galera.Member(running=True, room=False)
-        if galera.makes_way(name, order, {**states, name: mine}):
+        states = start.ask_all(self.cluster, galera.Member(running=True, room=False))
+        if galera.makes_way(self.cluster["name"], order, states):
             print(
-                f"less than {self.cluster['reserve_mb']} MB are free in {DATA}: this member "
+                f"less than {self.cluster['reserve_mb']} MB are free in {start.DATA}: this member "
                 "leaves, or the others would wait for it; it comes back when there is room",
                 flush=True,
             )
@@ -149,21 +138,11 @@ class Watcher(threading.Thread):
             # Its end takes a moment; a second word would end what starts after it.
             time.sleep(LEAVE_SECONDS)
 
-    def ask(self, address: str) -> Any:
-        """Ask another member for its state; None when it does not answer with one."""
-        host = f"[{address}]" if ":" in address else address
-        url = f"http://{host}:{self.cluster['health_port']}/state"
-        try:
-            with urllib.request.urlopen(url, timeout=ASK_SECONDS) as answer:
-                return galera.member_from_dict(json.load(answer))
-        except (OSError, ValueError):
-            return None
-
 
 def state(status: dict[str, str], runs: bool, room: bool) -> Any:
     """Describe this member for the others."""
     try:
-        told = galera.member_from_dict(json.loads(START_FILE.read_text(encoding="utf-8")))
+        told = galera.member_from_dict(json.loads(start.START_FILE.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         told = None
     synced = status.get("wsrep_local_state_comment") == "Synced"

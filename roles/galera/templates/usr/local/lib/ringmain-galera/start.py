@@ -5,6 +5,8 @@
     start          wait until this member may start (ExecStartPre, after galera_recovery)
     start --done   forget what was said for this start (ExecStartPost, ExecStopPost)
 
+The health agent asks and looks at the disk with the functions here.
+
 Every member publishes its recovered position through the health agent and asks for those of the
 others. galera.py decides; this file reads, asks and writes.
 """
@@ -80,10 +82,10 @@ def own_state() -> galera.Member:
     )
 
 
-def has_room(reserve_mb: int) -> bool:
-    """Whether there is room to join: twice what a running member keeps, or it would soon go."""
+def has_room(needed_mb: int) -> bool:
+    """Whether so many megabytes are free where the data are."""
     disk = os.statvfs(DATA)
-    return disk.f_bavail * disk.f_frsize >= 2 * reserve_mb * 1024 * 1024
+    return disk.f_bavail * disk.f_frsize >= needed_mb * 1024 * 1024
 
 
 def ask(address: str, port: int) -> galera.Member | None:
@@ -129,7 +131,8 @@ def wait_for_action(cluster: dict[str, Any], mine: galera.Member) -> galera.Acti
             if order_given == galera.order_text(mine):
                 return galera.Action("bootstrap", "an operator's run ordered it")
             print(f"an order for another position is ignored: {order_given.strip()}", flush=True)
-        if mine.room != has_room(cluster["reserve_mb"]):
+        # Who joined with what a running member keeps would soon go again.
+        if mine.room != has_room(2 * cluster["reserve_mb"]):
             mine = dataclasses.replace(mine, room=not mine.room)
             publish(mine)
         action = galera.boot_action(cluster["name"], order, ask_all(cluster, mine))
