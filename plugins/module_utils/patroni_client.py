@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from ansible.module_utils.urls import open_url
+from ansible_collections.ringmain.voip.plugins.module_utils.tls_request import request
 
 
 class PatroniClient:
@@ -19,23 +18,11 @@ class PatroniClient:
         self.address = (address, port)
         self._url = f"https://{address}:{port}"
         self._timeout = timeout
-        self._tls = {"ca_path": ca, "client_cert": certificate, "client_key": key}
+        self._identity = {"ca": ca, "certificate": certificate, "key": key}
 
     def ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
         """Send one request and return what is answered. Raises OSError or ValueError."""
-        data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": "application/json"}
-        with open_url(
-            f"{self._url}{path}",
-            method=method,
-            data=data,
-            headers=headers,
-            timeout=self._timeout,
-            use_proxy=False,
-            **self._tls,
-        ) as answer:
-            text = answer.read().decode()
-        return json.loads(text) if text.startswith(("{", "[")) else text
+        return request(self._identity, f"{self._url}{path}", method, body, self._timeout)
 
     def status(self) -> dict[str, Any] | None:
         """Say where the member stands; None when that is not to be had."""

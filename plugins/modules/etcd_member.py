@@ -69,28 +69,22 @@ reason:
   sample: db3 has lost its data
 """
 
-import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 from ansible_collections.ringmain.voip.plugins.module_utils.etcd import replacement
+from ansible_collections.ringmain.voip.plugins.module_utils.tls_request import (
+    IDENTITY_SPEC,
+    request,
+)
+
+ANSWER_SECONDS = 10
 
 
 def ask(params: dict[str, Any], path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Send one request to etcd. Raises OSError or ValueError."""
-    with open_url(
-        f"https://{params['asked']}:{params['client_port']}/v3/cluster/member/{path}",
-        method="POST",
-        data=json.dumps(body),
-        headers={"Content-Type": "application/json"},
-        timeout=10,
-        use_proxy=False,
-        ca_path=params["ca"],
-        client_cert=params["certificate"],
-        client_key=params["key"],
-    ) as answer:
-        return dict(json.load(answer))
+    url = f"https://{params['asked']}:{params['client_port']}/v3/cluster/member/{path}"
+    return dict(request(params, url, "POST", body, ANSWER_SECONDS))
 
 
 def main() -> None:
@@ -102,9 +96,7 @@ def main() -> None:
             "has_data": {"type": "bool", "required": True},
             "asked": {"type": "str", "required": True},
             "client_port": {"type": "int", "default": 2379},
-            "ca": {"type": "path", "required": True},
-            "certificate": {"type": "path", "required": True},
-            "key": {"type": "path", "required": True, "no_log": False},
+            **IDENTITY_SPEC,
         },
         supports_check_mode=True,
     )

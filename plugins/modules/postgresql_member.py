@@ -100,6 +100,7 @@ from ansible_collections.ringmain.voip.plugins.module_utils.patroni import (
     is_primary,
 )
 from ansible_collections.ringmain.voip.plugins.module_utils.patroni_client import PatroniClient
+from ansible_collections.ringmain.voip.plugins.module_utils.tls_request import IDENTITY_SPEC
 
 RELOAD_SECONDS = 15.0
 
@@ -183,9 +184,7 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "port": {"type": "int", "default": 8008},
             "settings": {"type": "dict", "required": True},
-            "ca": {"type": "path", "required": True},
-            "certificate": {"type": "path", "required": True},
-            "key": {"type": "path", "required": True, "no_log": False},
+            **IDENTITY_SPEC,
             "deadline": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
