@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What Patroni says of a member, and what the cluster's settings lack.
+"""What Patroni says of a member, who makes way, and what the cluster's settings lack.
 
 Pure functions on what Patroni's REST API answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -35,6 +35,23 @@ def complaint(status: Mapping[str, Any] | None) -> str:
     if following != "streaming":
         return f"PostgreSQL follows no primary (its replication is {following})"
     return ""
+
+
+def makes_way(me: str, members: Sequence[Mapping[str, Any]], number: int) -> bool:
+    """Decide whether a member that has no room left must go.
+
+    ``members`` is what ``GET /cluster`` lists, ``number`` how many the whole cluster has.
+
+    A primary without room stays what it is: statements that need some fail, for as long as the log
+    has a segment left. It goes where most members are in step without it, and one of them has every
+    commit that was acknowledged; nobody else would be promoted.
+    """
+    others = {
+        member["name"]: member.get("role")
+        for member in members
+        if member["name"] != me and member.get("state") in ("running", "streaming")
+    }
+    return 2 * len(others) > number and not {"leader", "sync_standby"}.isdisjoint(others.values())
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any], above: str = "") -> list[str]:

@@ -19,6 +19,7 @@ WRITER = Path(__file__).with_name("row_writer.py").read_text(encoding="utf-8")
 WRITER_THERE = "/usr/local/lib/ringmain-acts/row_writer.py"
 LOCAL_PORT = 3307
 FIRST_ROW_SECONDS = 10.0
+LEAD_SECONDS = 15.0
 
 # In HAProxy's order, which is the order in which it prefers them.
 LISTED = r"""
@@ -38,7 +39,8 @@ class Engine:
     """What differs between two engines when something is done to them from outside.
 
     ``main`` and ``every`` are shell commands that print the server's process and all its processes;
-    ``ask`` runs the statement that stands behind it, as the administrator.
+    ``ask`` runs the statement that stands behind it, as the administrator; ``lead`` has writes go
+    to ``{server}``.
     ``bounds`` says for how many seconds nobody takes writes at the most: after the process dies
     (``killed``), stands still (``frozen``), its server and the others do not reach each other
     (``cut_off``) or it loses power (``power_cut``), and from power-on of all servers to the first
@@ -50,6 +52,7 @@ class Engine:
     main: str
     every: str
     ask: str
+    lead: str
     bounds: Mapping[str, float]
 
 
@@ -60,6 +63,7 @@ ENGINES = {
         "systemctl show -P MainPID mariadb.service",
         "pgrep -x mariadbd",
         "mariadb --batch --skip-column-names ringmain -e",
+        "true",
         {"killed": 15.0, "frozen": 15.0, "cut_off": 15.0, "power_cut": 15.0, "cold": 120.0},
     ),
     # From the timers in roles/postgresql/vars/main.yml.
@@ -69,6 +73,7 @@ ENGINES = {
         "head -n 1 /var/lib/postgresql/17/ringmain/postmaster.pid",
         "pgrep -x postgres",
         "psql -h /run/postgresql -p 3306 -U postgres -v ON_ERROR_STOP=1 -qAt ringmain -c",
+        "patronictl -c /etc/patroni/config.yml failover --candidate {server} --force",
         {"killed": 15.0, "frozen": 30.0, "cut_off": 30.0, "power_cut": 30.0, "cold": 120.0},
     ),
 }
@@ -133,6 +138,23 @@ class Database:
         """Run statements as the administrator, who reads them from his input; what they print."""
         program = self.engine.ask.rpartition(" ")[0]
         return self.lab.run("exec", self.taker(), "--", *program.split(), given=statements)
+
+    def lead(self, server: str) -> None:
+        """Have writes go to a server again that was away; with Galera, to the first, they do.
+
+        Raises AssertionError when they do not.
+        """
+        command = self.engine.lead.format(server=server)
+        self.lab.shell(server, command)
+        until = time.monotonic() + LEAD_SECONDS
+        while True:
+            try:
+                assert self.taker() == server
+                return
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def processes(self, server: str) -> str:
         """The ids of all the database's processes on a server, separated by spaces."""

@@ -22,7 +22,7 @@ from typing import Any
 
 ENGINE_UNITS = {
     "galera": ("mariadb", "ringmain-galera-health"),
-    "postgresql": ("etcd", "patroni"),
+    "postgresql": ("etcd", "patroni", "ringmain-postgresql-room"),
 }
 UNITS = (
     "haproxy",

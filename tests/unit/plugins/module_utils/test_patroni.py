@@ -47,3 +47,39 @@ def test_settings_are_compared_by_name() -> None:
     assert patroni.differences(wanted, wanted) == []
     found = {"ttl": 30, "pause": True, "postgresql": {"use_slots": True, "parameters": {"a": 1}}}
     assert patroni.differences(wanted, found) == ["pause", "postgresql.parameters.b", "ttl"]
+
+
+def member(name: str, role: str, state: str = "streaming") -> dict[str, str]:
+    """A line of ``GET /cluster``."""
+    return {"name": name, "role": role, "state": state}
+
+
+LEADER, SYNC, REPLICA = (
+    member("a", "leader", "running"),
+    member("b", "sync_standby"),
+    member("c", "replica"),
+)
+
+
+@pytest.mark.parametrize(
+    ("me", "members", "number", "goes"),
+    [
+        ("a", [LEADER, SYNC, REPLICA], 3, True),
+        ("b", [LEADER, SYNC, REPLICA], 3, True),
+        ("c", [LEADER, SYNC, REPLICA], 3, True),
+        # It has crashed, and nobody leads yet.
+        ("a", [member("a", "replica", "crashed"), SYNC, REPLICA], 3, True),
+        # Nobody has all commits.
+        ("a", [LEADER, member("b", "replica"), REPLICA], 3, False),
+        # Too few would be left.
+        ("a", [LEADER, SYNC], 3, False),
+        ("a", [LEADER, SYNC, member("c", "replica", "starting")], 3, False),
+        ("a", [LEADER, SYNC, REPLICA], 5, False),
+        # Nobody knows.
+        ("a", [], 3, False),
+    ],
+)
+def test_without_room_it_goes_where_the_others_go_on(
+    me: str, members: list[dict[str, str]], number: int, goes: bool
+) -> None:
+    assert patroni.makes_way(me, members, number) is goes
