@@ -63,7 +63,8 @@ class Talkers:
             )
             ends = sip.endpoint(answered["sdp"]), sip.endpoint(offered["sdp"])
             for offset, (side, end) in enumerate(zip(self._sides, ends, strict=True)):
-                stream = rtp.Stream(2 * number + offset, end)
+                # Not 0, which is no source to RTPEngine's kernel module: user space would have it.
+                stream = rtp.Stream(2 * number + offset + 1, end)
                 self._streams.append(stream)
                 side.add(stream)
         return {"sessions": len(self._calls)}
@@ -76,6 +77,7 @@ class Talkers:
             side.strangers = side.refused = 0
         self._generator.reset()
         self._since = (time.monotonic(), self._generator.cpu_seconds)
+        self._forwarded = self._relay.forwarded()
         self._sent = sum(stream.sent for stream in self._streams)
         return {}
 
@@ -83,11 +85,14 @@ class Talkers:
         """What went through since `mark`."""
         began, cpu = self._since
         heard = [stream.heard for stream in self._streams]
+        forwarded = self._relay.forwarded()
+        grown = {way: forwarded[way] - self._forwarded[way] for way in forwarded}
         return {
             "seconds": time.monotonic() - began,
             "sent": sum(stream.sent for stream in self._streams) - self._sent,
             "received": sum(one.packets for one in heard),
             "lost": sum(one.lost for one in heard),
+            "kernel_share": round(grown["kernel"] / max(sum(grown.values()), 1), 4),
             "silent_streams": sum(not one.packets for one in heard),
             "slowest_ms": round(max((one.slowest_ms for one in heard), default=0.0), 1),
             "strangers": sum(side.strangers for side in self._sides),

@@ -167,13 +167,16 @@ def test_relay_and_journal_are_read(report: Any) -> None:
     }
 
 
-def measured(sessions: int, busy: float, lost: float = 0.0, pace: float = 100.0) -> dict[str, Any]:
+def measured(
+    sessions: int, busy: float, lost: float = 0.0, pace: float = 100.0, kernel: float = 0.0
+) -> dict[str, Any]:
     return {
         "sessions": sessions,
         "packets_per_second": sessions * pace,
         "busy": busy,
         "lost_share": lost,
         "silent_streams": 0,
+        "kernel_share": kernel,
     }
 
 
@@ -192,13 +195,21 @@ def test_two_measurements_of_one_size_are_refused(bench: Any) -> None:
 
 def test_lost_packets_and_a_wrong_model_are_complained_of(bench: Any) -> None:
     """A result that cannot be believed is not one."""
-    assert bench.complaints([measured(10, 0.1)], 0.2) == []
-    lost, wrong = bench.complaints([measured(10, 0.1, 0.01)], -0.3)
+    assert bench.complaints("userspace", [measured(10, 0.1)], 0.2) == []
+    lost, wrong = bench.complaints("userspace", [measured(10, 0.1, 0.01)], -0.3)
     assert "10 sessions: 1.00% of the packets lost" in lost
     assert "-30% off" in wrong
 
 
 def test_talkers_that_do_not_keep_up_are_complained_of(bench: Any) -> None:
     """Packets that come late and at once cost less: that would flatter the relay."""
-    (slow,) = bench.complaints([measured(10, 0.1, pace=90.0)], 0.0)
+    (slow,) = bench.complaints("userspace", [measured(10, 0.1, pace=90.0)], 0.0)
     assert "10 sessions: 900 packets a second instead of 1000" in slow
+
+
+def test_packets_that_went_another_way_are_complained_of(bench: Any) -> None:
+    """One stream of twenty that the kernel does not take is measured in user space."""
+    assert bench.complaints("kernel", [measured(10, 0.1, kernel=0.995)], 0.0) == []
+    (strayed,) = bench.complaints("kernel", [measured(10, 0.1, kernel=0.95)], 0.0)
+    assert "10 sessions: 95.0% of the packets were forwarded in the kernel" in strayed
+    assert len(bench.complaints("userspace", [measured(10, 0.1, kernel=1.0)], 0.0)) == 1
