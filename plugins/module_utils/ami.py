@@ -206,22 +206,23 @@ def calls(found: Sequence[Channel]) -> int:
 
 
 def hang_up(client: Client, found: Sequence[Channel]) -> int:
-    """End these channels as if a phone had hung up; returns how many there still were.
+    """End these channels as if a phone had hung up; returns how many calls that ended.
 
     Both phones get a BYE and the call record is closed. A call that is still being set up ends
     with a cause that lets the edge try another node.
     """
-    ended = 0
+    ended = set()
     for channel in found:
         cause = _NORMAL if channel.answered else _CONGESTION
         try:
             client.action("Hangup", Channel=channel.name, Cause=cause)
         except AmiError as error:
+            # The end of one channel may have taken the other one along.
             if "No such channel" not in str(error):
                 raise
         else:
-            ended += 1
-    return ended
+            ended.add(channel.call)
+    return len(ended)
 
 
 _NORMAL = "16"

@@ -110,7 +110,7 @@ waited:
   type: float
   sample: 20.0
 hung_up:
-  description: Channels that were ended.
+  description: Calls that were ended.
   returned: success
   type: int
   sample: 0
@@ -152,7 +152,7 @@ def watch(module: AnsibleModule, client: ami.Client) -> dict[str, Any]:
     waited = drain.wait_until_empty(pbx.count, wait, params["quiet_seconds"])
     ended = 0
     if params["hang_up"] and pbx.channels:
-        ended = len(pbx.channels)
+        ended = waited.left
         if not module.check_mode:
             ended = ami.hang_up(client, pbx.channels)
             quiet = params["quiet_seconds"]

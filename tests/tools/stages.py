@@ -70,12 +70,19 @@ STAGES = [
             f" tests/acts/test_{name}.py"
             for name in (
                 *("load", "faults", "firewall", "recovery", "repair", "second_run"),
-                *("refusals", "host"),
+                *("refusals", "look_and_wait", "host"),
             )
         )
         # The rest of its file by make soak.
         + " tests/acts/test_relay.py::test_a_lost_server_s_relay_goes_on_elsewhere",
         ("small",),
+    ),
+    # Planned work and faults under some eighty calls; the last of this lab, whose servers it upgrades.
+    Stage(
+        "rolling",
+        12,
+        f"{IN_LAB} pytest -s tests/acts/test_rolling_faults.py tests/acts/test_rolling.py",
+        ("acts",),
     ),
     # The other engine, in a lab of its own that takes the place of this one.
     Stage(

@@ -69,7 +69,10 @@ def whole(health: Any) -> dict[str, Any]:
             "wsrep_cluster_state_uuid": "one",
         },
         "edge": {
-            "destinations": {f"sip:{address}:5080": "AP" for address in INSIDE.values()},
+            "destinations": {
+                **{f"1 sip:{address}:5080": "AP" for address in INSIDE.values()},
+                **{f"2 sip:{address}:2223": "AN" for address in INSIDE.values()},
+            },
             "contacts": 2,
             "ready": True,
         },
@@ -130,7 +133,7 @@ def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
             "the databases are not of one cluster: ",
         ),
         (
-            _set("srv1", "edge", "destinations", "sip:198.19.3.12:5080", value="IP"),
+            _set("srv1", "edge", "destinations", "1 sip:198.19.3.12:5080", value="IP"),
             "srv1: edge: PBX nodes {",
         ),
         (_set("srv1", "edge", "destinations", value={}), "srv1: edge: PBX nodes {}"),

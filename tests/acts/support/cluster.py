@@ -170,9 +170,14 @@ def _server(report: Mapping[str, Any], servers: int) -> list[str]:
     else:
         if not edge["ready"]:
             found.append("edge: not ready")
+        # Set 1 are the PBX nodes. Relays and edges, sets 2 and 3, are not pinged by dispatcher.
         flags = edge["destinations"]
-        if len(flags) != servers or set(flags.values()) != {"AP"}:
-            found.append(f"edge: PBX nodes {flags}")
+        nodes = {name: state for name, state in flags.items() if name.startswith("1 ")}
+        if len(nodes) != servers or set(nodes.values()) != {"AP"}:
+            found.append(f"edge: PBX nodes {nodes}")
+        drained = [name for name, state in flags.items() if state.startswith("D")]
+        if drained:
+            found.append(f"edge: drained {drained}")
     if "4:pong" not in report["relay"]:
         found.append(f"relay: {report['relay'] or 'no answer'}")
     if "System uptime" not in report["asterisk"]:

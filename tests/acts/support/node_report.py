@@ -157,7 +157,7 @@ def edge(address: str) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         return {"error": repr(error)}
     targets = {
-        target["DEST"]["URI"]: target["DEST"]["FLAGS"]
+        f"{record['SET']['ID']} {target['DEST']['URI']}": target["DEST"]["FLAGS"]
         for record in sets
         if record["SET"]["ID"] == PBX_SET
         for target in record["SET"]["TARGETS"]
