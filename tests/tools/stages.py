@@ -77,7 +77,7 @@ STAGES = [
         + " tests/acts/test_relay.py::test_a_lost_server_s_relay_goes_on_elsewhere",
         ("small",),
     ),
-    # Planned work and faults under some eighty calls; the last of this lab, whose servers it upgrades.
+    # Planned work and faults under some eighty calls; last in this lab, whose servers it upgrades.
     Stage(
         "rolling",
         12,

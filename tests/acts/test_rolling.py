@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planned work under the load of scenario `rolling`: servers are taken one after the other.
+
+Nobody's call ends, no attempt fails, nobody has to register again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import other_build
+from support.cluster import Cluster
+from support.lab import ROOT
+from support.playbooks import INVENTORY, SITE, play
+from support.rolling import Expected, Rolling
+
+NEXT = ROOT / ".cache" / "asterisk-next"
+UPGRADE = ROOT / "playbooks" / "upgrade.yml"
+DRAIN = ROOT / "playbooks" / "drain.yml"
+UNDRAIN = ROOT / "playbooks" / "undrain.yml"
+
+# Another configuration of every daemon that carries calls; each waits for a restart.
+OTHER_INPUTS = {
+    "kamailio_ban_seconds": 301,
+    "asterisk_open_files": 4096,
+    "rtpengine_open_files": 2048,
+}
+
+TASK = re.compile(r"^TASK \[", re.M)
+
+
+def run_id() -> str:
+    """As a run names itself."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+
+
+def begin(playbook: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a playbook in a process group of its own."""
+    return subprocess.Popen(
+        ["ansible-playbook", "-i", str(INVENTORY), str(playbook), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def kill_at_task(process: subprocess.Popen[str], number: int) -> str:
+    """SIGKILL of the controller when it begins so many tasks; the last line that it printed."""
+    assert process.stdout is not None
+    begun, last = 0, ""
+    for line in process.stdout:
+        last = line.strip() or last
+        begun += bool(TASK.match(line))
+        if begun == number:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return last
+
+
+def versions(cluster: Cluster) -> dict[str, str]:
+    """Asterisk's package, and whether the process runs it, by server."""
+    script = (
+        "dpkg-query -W -f '${Version}' asterisk;"
+        " grep -c deleted /proc/$(systemctl show -P MainPID asterisk)/maps || true"
+    )
+    return {name: cluster.lab.shell(name, script).strip() for name in cluster.servers}
+
+
+def drains(cluster: Cluster) -> dict[str, list[str]]:
+    """Lines of the destination lists that say somebody is drained, by edge."""
+    found = {}
+    for name in cluster.servers:
+        script = "grep drain= /var/lib/ringmain/dispatcher.list | grep -v '^#' || true"
+        found[name] = cluster.lab.shell(name, script).split("\n")[:-1]
+    return found
+
+
+@pytest.fixture(scope="module")
+def changed(cluster: Cluster) -> Any:
+    """site.yml has run with other inputs: every daemon that carries calls waits for a restart."""
+    cluster.wait_until_whole(60)
+    before = {name: cluster.process(name, "asterisk") for name in cluster.servers}
+    other_build.make(NEXT)
+    words = ("-e", json.dumps({**OTHER_INPUTS, "asterisk_packages_dir": str(NEXT)}))
+    outcome = play(SITE, *words)
+    assert outcome.code == 0, outcome.output
+    for name in cluster.servers:
+        assert f"{name}: asterisk, kamailio, rtpengine run with the previous" in re.sub(
+            r"\s+", " ", outcome.output
+        ), outcome.output
+        assert f"{name}: asterisk-config_" in re.sub(r"\s+", " ", outcome.output)
+    assert {name: cluster.process(name, "asterisk") for name in cluster.servers} == before
+    return words
+
+
+def test_upgrade_goes_on_where_it_was_killed(
+    cluster: Cluster, rolling: Rolling, changed: tuple[str, ...]
+) -> None:
+    """Another Asterisk and another configuration everywhere; the controller dies on the way."""
+    holder = cluster.holder()
+    run = run_id()
+    seed = random.SystemRandom().randrange(1 << 30)
+    number = random.Random(seed).randrange(14, 55)
+    words = (*changed, "-e", f"rollout_run={run}", "-e", "rollout_slice_seconds=10")
+    told: list[str] = []
+
+    def strike(_fault: Any) -> None:
+        last = kill_at_task(begin(UPGRADE, *words), number)
+        told.append(f"run {run}, killed at task {number} (seed {seed}): {last}")
+        print(told[0])
+        outcome = play(UPGRADE, *words)
+        took = [line for line in outcome.output.splitlines() if "left after" in line]
+        print(f"the second start took {outcome.seconds:.0f} s", *took, sep="\n")
+        assert outcome.code == 0, f"{told[0]}\n{outcome.output}"
+
+    rolling("upgrade.yml, killed once", strike, Expected(2))
+    assert not any(drains(cluster).values())
+    found = versions(cluster)
+    wanted = json.loads((NEXT / "manifest.json").read_text(encoding="utf-8"))["packages"][0]
+    assert found == dict.fromkeys(cluster.servers, f"{wanted['version']}0"), found
+    assert cluster.holder() != holder, "the holder of the addresses was not taken"
+
+
+def test_drain_stays(cluster: Cluster, rolling: Rolling) -> None:
+    """A drained node gets no new call until somebody puts it back, whatever is restarted."""
+    victim = next(name for name in cluster.servers if name != cluster.holder())
+    words = ("-e", f"node={victim}", "-e", "by=act")
+
+    def strike(_fault: Any) -> None:
+        outcome = play(DRAIN, *words, "-e", "reason=disk", "-e", "wait=false")
+        assert outcome.code == 0, outcome.output
+        marks = drains(cluster)
+        assert all(len(lines) == 3 for lines in marks.values()), marks
+        records = cluster.lab.shell(victim, "wc -l < /var/log/asterisk/cdr.log")
+        other = next(n for n in cluster.servers if n not in (victim, cluster.holder()))
+        cluster.lab.shell(other, "systemctl restart kamailio")
+        time.sleep(5)
+        assert drains(cluster) == marks
+        print(f"{victim} had {records.strip()} records when it was drained")
+        outcome = play(UNDRAIN, *words)
+        assert outcome.code == 0, outcome.output
+
+    rolling("drain and undrain", strike, Expected(5))
+    assert not any(drains(cluster).values())
