@@ -86,10 +86,10 @@ def test_power_cut_of_the_holder(cluster: Cluster, traffic: Traffic, rolling: Ro
 
 def busiest(cluster: Cluster) -> str:
     """The server whose Asterisk has most calls, and not the one that holds the addresses."""
-    count = "asterisk -rx 'core show channels count' | sed -n 's/ active calls*$//p'"
+    count = "asterisk -rx 'core show channels count' | awk '/active call/ {print $1}'"
     holder = cluster.holder()
     calls = {
-        name: int(cluster.lab.shell(name, count) or 0) for name in cluster.servers if name != holder
+        name: int(cluster.lab.shell(name, count)) for name in cluster.servers if name != holder
     }
     print(f"calls by PBX node: {calls}")
     return max(calls, key=lambda name: calls[name])

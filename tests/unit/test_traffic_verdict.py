@@ -168,6 +168,8 @@ def test_in_setup_at_the_fault(verdict: Any) -> None:
     assert (found.attempts, found.setting_up, found.in_setup) == (0, 1, [])
     found = verdict.judge([leg(1, **REFUSED | before | {"final_after": 0.1})], BEGIN, END)
     assert (found.attempts, found.setting_up) == (0, 0)
+    found = verdict.judge([leg(1, **UNANSWERED | {"started": 60.0})], BEGIN, END)
+    assert (found.attempts, found.setting_up) == (0, 0)
 
 
 def test_what_was_before_or_comes_after_is_another_matter(verdict: Any) -> None:

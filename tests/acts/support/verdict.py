@@ -22,6 +22,9 @@ Leg = Mapping[str, Any]
 # The longest silence that a listener need not take for the end of a conversation.
 GAP_SECONDS = 0.2
 
+# A call that has had no answer for so long is not being set up any more.
+PATIENCE_SECONDS = 32.0
+
 # A caller waits noticeably.
 LATE_SECONDS = 1.0
 
@@ -180,7 +183,7 @@ def _attempt(found: Verdict, caller: Leg, callee: Leg | None) -> None:
     call_ids = (caller["call_id"],)
     trouble = Trouble(began, f"{caller['kind']} call: {what}", call_ids, relays(caller))
     if began < found.begin:
-        if final_at > found.begin:
+        if began + PATIENCE_SECONDS > found.begin and final_at > found.begin:
             found.setting_up += 1
             if not good:
                 found.in_setup.append(trouble)
