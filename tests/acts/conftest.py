@@ -124,6 +124,7 @@ def traffic(lab: Lab, cluster: Cluster, database: Database, inventory: Any) -> I
         with Traffic(lab, cluster, PROBE, accounts, load) as calls:
             yield calls
     finally:
+        cluster.wait_until_whole(WHOLE_SECONDS)
         accounts.remove()
 
 

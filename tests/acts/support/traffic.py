@@ -290,5 +290,7 @@ class Traffic(Agent):
 
     def node(self, call_id: str) -> str:
         """The PBX node that had a call, by its record."""
-        found = self.accounts.records(call_id)
-        return found or "there is no record of it"
+        try:
+            return self.accounts.records(call_id) or "there is no record of it"
+        except (AssertionError, ValueError) as error:
+            return f"the database does not say: {error}"
