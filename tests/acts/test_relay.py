@@ -22,6 +22,8 @@ from support.show import all_answered
 
 BACK_MS = 3000
 GAP_MS = 200
+# So shortly before the end each still hears the other.
+LAST_MS = 500
 
 # What a start takes where nothing else wants the processor.
 START_MS = 500
@@ -146,6 +148,7 @@ def heard_again(call: dict[str, dict[str, Any]], booth: Booth, what: str, bound:
     gaps = {name: heard["longest_gap_ms"] for name, heard in call.items()}
     print(f"{what}: longest silence {gaps} ms")
     for name, heard in call.items():
+        assert heard["last_ms"] >= heard["recorded_ms"] - LAST_MS, f"{what}: {name} heard {heard}"
         assert heard["longest_gap_ms"] <= bound, f"{what}: {name} heard {heard}\n{booth.evidence()}"
 
 
@@ -182,6 +185,17 @@ def test_a_killed_relay_comes_back_with_its_calls(whole: Cluster, booth: Booth) 
     again = whole.process(relay.server, relay.unit.removesuffix(".service"))
     assert again not in ("0", process)
     all_answered(whole, booth, booth.calls(5), "after SIGKILL of a relay")
+
+
+def test_a_relay_that_came_back_takes_offers(whole: Cluster, booth: Booth) -> None:
+    """A phone holds a call after its relay was killed, and goes on: both hear each other again.
+
+    The phone begins its recording anew, so this says nothing of the silence before.
+    """
+    with carried_call(whole, booth, "hold after SIGKILL of the relay", BACK_MS) as relay:
+        signal(whole, relay, "KILL")
+        time.sleep(AFTER_SECONDS)
+        booth.hold(booth.CALLER)
 
 
 def test_a_frozen_relay_comes_back_with_its_calls(whole: Cluster, booth: Booth) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ UTILS_THERE = f"{FOLDER}/ansible_collections/ringmain/voip/plugins/module_utils"
 UTILS = ROOT / "plugins" / "module_utils"
 HERE = ROOT / "tests" / "acts" / "support"
 LIFETIME = 3600
+HOLD_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,7 @@ class Booth(Agent):
 
     def hold(self, name: str) -> None:
         """Hold a phone's call for a moment, and go on: two offers in the dialog."""
-        self.ask("command", name=name, command="hold")
-        time.sleep(1.5)
-        self.ask("command", name=name, command="resume")
+        self.ask("hold", name=name, seconds=HOLD_SECONDS)
 
     def evidence(self, lines: int = 60) -> str:
         """The last SIP messages of both phones."""

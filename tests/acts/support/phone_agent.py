@@ -9,10 +9,12 @@ and the phones with it; should it be killed, they end by themselves after their 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +136,14 @@ class Agent:
         self.phones[name].hang_up(call_id)
         return {}
 
-    def command(self, name: str, command: str) -> dict[str, Any]:
-        """Give a phone a command for its call."""
-        self.phones[name].control.command(command)
+    def hold(self, name: str, seconds: float) -> dict[str, Any]:
+        """Have a phone hold its call for so long, and go on."""
+        control = self.phones[name].control
+        control.command("hold")
+        time.sleep(seconds)
+        # baresip 1.1.0 goes on, and says that it could not.
+        with contextlib.suppress(phones.PhoneError):
+            control.command("resume")
         return {}
 
     def ended(self, name: str, call_id: str, timeout: float) -> dict[str, Any]:
