@@ -50,7 +50,12 @@ def ask(whole: Cluster, tmp_path: Path) -> Any:
             }
         )
         path = tmp_path / "ask.yml"
-        play = {"hosts": ",".join(whole.servers), "gather_facts": False, "tasks": tasks}
+        play = {
+            "hosts": ",".join(whole.servers),
+            "gather_facts": False,
+            "vars": {"relays": dict(whole.addresses.relays)},
+            "tasks": tasks,
+        }
         path.write_text(yaml.safe_dump([play]), encoding="utf-8")
         outcome = playbooks.play(path)
         assert outcome.code == 0, outcome.output
@@ -71,7 +76,7 @@ def status(folder: Path, *arguments: str) -> tuple[playbooks.Outcome, dict[str, 
 def test_a_call_is_seen_and_hung_up(booth: Booth, ask: Any, tmp_path: Path) -> None:
     """A conversation is at one PBX and at relays; hung up there, all of them know."""
     pbx = {"password": "{{ ringmain_secrets.asterisk_ami_password }}", "wait_seconds": 0}
-    relay = {"address": "{{ ringmain_address }}"}
+    relay = {"address": "{{ relays[inventory_hostname] }}"}
     # Nobody of the phones hangs up: both must have been told, or the block's end fails.
     with booth.conversation(hang_up=()) as call:
         calls, sessions = ask(
