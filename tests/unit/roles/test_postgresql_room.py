@@ -36,10 +36,10 @@ def room(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return module
 
 
-def look(room: Any, free: float, members: list[dict[str, str]] = MEMBERS) -> list[str]:
+def look(room: Any, free: float, members: list[dict[str, str]] | None = None) -> list[str]:
     """The orders of one look at a disk with so much room."""
     room.room_mb = lambda data: free
-    room.ask = lambda settings: members
+    room.ask = lambda settings: MEMBERS if members is None else members
     room.orders.clear()
     room.look({"name": "a", "members": 3, "data": "/", "reserve_mb": 256})
     return list(room.orders)
