@@ -74,6 +74,7 @@ def whole(health: Any) -> dict[str, Any]:
                 **{f"2 sip:{address}:2223": "AN" for address in INSIDE.values()},
             },
             "contacts": 2,
+            "relays_out": [],
             "ready": True,
         },
         "relay": "whole d6:result4:ponge",

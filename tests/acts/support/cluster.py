@@ -168,6 +168,8 @@ def _server(report: Mapping[str, Any], servers: int) -> list[str]:
     if "error" in edge:
         found.append(f"edge: {edge['error']}")
     else:
+        if edge["relays_out"]:
+            found.append(f"edge: it asks none of the relays {edge['relays_out']}")
         if not edge["ready"]:
             found.append("edge: not ready")
         # Set 1 are the PBX nodes. Relays and edges, sets 2 and 3, are not pinged by dispatcher.

@@ -154,6 +154,7 @@ def edge(address: str) -> dict[str, Any]:
     try:
         sets = rpc("dispatcher.list")["RECORDS"]
         contacts = int(rpc("stats.fetch", "usrloc:")["usrloc.location_contacts"])
+        relays = rpc("rtpengine.show", "all")
     except (OSError, ValueError, KeyError) as error:
         return {"error": repr(error)}
     targets = {
@@ -170,6 +171,7 @@ def edge(address: str) -> dict[str, Any]:
     return {
         "destinations": targets,
         "contacts": contacts,
+        "relays_out": sorted({item["url"] for item in relays if item["disabled"]}),
         "ready": ready.returncode == 0,
     }
 

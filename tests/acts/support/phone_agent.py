@@ -131,9 +131,11 @@ class Agent:
             "call_ids": [attempt.call_id, *([incoming.call_id] if incoming else [])],
         }
 
-    def hang_up(self, name: str, call_id: str) -> dict[str, Any]:
-        """End a phone's call."""
-        self.phones[name].hang_up(call_id)
+    def hang_up(self, name: str, call_id: str, unless_told: float = 0.0) -> dict[str, Any]:
+        """End a phone's call; not if it is told of the end within so many seconds."""
+        phone = self.phones[name]
+        if not unless_told or phone.closed(call_id, unless_told) is None:
+            phone.hang_up(call_id)
         return {}
 
     def hold(self, name: str, seconds: float) -> dict[str, Any]:
