@@ -71,8 +71,6 @@ STAGES = [
             for name in (
                 *("load.py", "faults.py", "firewall.py", "recovery.py", "repair.py"),
                 "second_run.py",
-                # Of relays the most telling act; the others by make soak.
-                "relay.py::test_a_lost_server_s_relay_goes_on_elsewhere",
                 *("refusals.py", "look_and_wait.py", "host.py"),
             )
         ),
