@@ -110,6 +110,9 @@ def rollout_decision(
             functions,
             states,
             plan["tiers"],
+            {relay["name"]: relay["address"] for relay in plan["relays"]}
+            if plan["relays_float"]
+            else {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"rollout_decision: {error!r}") from error

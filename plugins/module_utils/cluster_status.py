@@ -58,10 +58,16 @@ def build(plan: Plan, nodes: Nodes) -> dict[str, t.Any]:
         for side in ("outside", "inside")
     }
     drains = _drains(found)
+    away = _relays_away(plan, found)
     problems = [
         *_unreached(found),
         *_addresses(addresses, found),
-        *(problem for node in found if node["reached"] for problem in _node(node, drains)),
+        *(problem for node in found if node["reached"] for problem in _node(node, drains, away)),
+        *(
+            f"the relay of {home} is at {host}; it goes home when it has no calls: drain.yml"
+            f" -e node={home} -e functions=media -e reason=home, then undrain.yml -e node={home}"
+            for home, host in away.items()
+        ),
         *_disagreements(drains),
         *_database(found),
         *_capacity(plan, drains),
@@ -163,11 +169,29 @@ def _addresses(
         yield f"the addresses are apart: outside at {holders[0][0]}, inside at {holders[1][0]}"
 
 
-def _node(node: Mapping[str, t.Any], drains: Sequence[Mapping[str, t.Any]]) -> Iterator[str]:
+def _relays_away(plan: Plan, found: Sequence[Mapping[str, t.Any]]) -> dict[str, str]:
+    """Relays that are guests: the server that is their home, and the one where they are."""
+    if not plan["relays_float"]:
+        return {}
+    homes = {relay["address"]: relay["name"] for relay in plan["relays"]}
+    return {
+        homes[address]: node["name"]
+        for node in found
+        for address in _part(node, "media").get("addresses", ())
+        if homes.get(address, node["name"]) != node["name"]
+    }
+
+
+def _node(
+    node: Mapping[str, t.Any], drains: Sequence[Mapping[str, t.Any]], away: Mapping[str, str]
+) -> Iterator[str]:
     name = node["name"]
     if isinstance(node.get("services"), Mapping):
         yield f"{name}: its services cannot be listed: {node['services']['error']}"
     for service in _services(node):
+        # Where it is a guest it has a service of its own.
+        if service["name"] == "rtpengine-daemon" and name in away:
+            continue
         if service["state"] != "active":
             yield f"{name}: {service['name']} is {service['state']}"
     for function, called in _CALLED.items():

@@ -46,7 +46,7 @@ ACTIONS = (*LOCKS, "join", "drain")
 """What a run does to a server; also the reason in its mark."""
 
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}[A-Za-z0-9_-]*\Z")
-ROOM = 1.25
+ROOM = 1.05
 """The nodes that stay must carry this many times the calls that are up now."""
 
 State = Mapping[str, t.Any]
@@ -154,11 +154,13 @@ def decide(
     functions: Mapping[str, Sequence[str]],
     states: Mapping[str, State | None],
     tiers: Mapping[str, Mapping[str, t.Any]],
+    relays: Mapping[str, str] | None = None,
 ) -> Decision:
     """Membership and order of a run, or why there is none.
 
     C(functions) are the functions of each server, C(tiers) what the plan says each function
-    carries: C(needed) nodes carry C(carries) calls.
+    carries: C(needed) nodes carry C(carries) calls. C(relays) are the addresses of relays that
+    may be at another server, by the one that is their home.
     """
     decision = Decision()
     marks = drains(states)
@@ -175,6 +177,7 @@ def decide(
             )
             continue
         _take(decision, intention, name, functions[name], state, marks.get(name, {}))
+    _check_guests(decision, states, relays or {})
     _check_room(decision, functions, states, tiers, marks)
     decision.order.sort(key=lambda name: _rank(name, decision, states))
     if decision.refusals:
@@ -282,6 +285,24 @@ def _take(
     decision.tiers[name] = max((f for f in functions if f in TIERS), key=TIERS.index)
     decision.services[name] = services
     decision.drains[name] = sorted({*drained, *marks} & set(SETS.values()), key=TIERS.index)
+
+
+def _check_guests(
+    decision: Decision, states: Mapping[str, State | None], relays: Mapping[str, str]
+) -> None:
+    """Another server's relay would have to move with its calls."""
+    homes = {address: home for home, address in relays.items()}
+    for name in decision.order:
+        if "media" not in decision.drains[name]:
+            continue
+        for address in ((states[name] or {}).get("media") or {}).get("addresses") or ():
+            home = homes.get(address, name)
+            if home != name:
+                decision.refusals.append(
+                    f"{name} has the relay of {home} as a guest: let it go home first, with "
+                    f"drain.yml -e node={home} -e functions=media -e reason=home, then undrain.yml "
+                    f"-e node={home}"
+                )
 
 
 def _check_room(

@@ -121,7 +121,7 @@ node:
           C(name), C(uri), C(state), C(drain)) and C(differences) between its list and its process.
       type: dict
     media:
-      description: Of a relay, its C(sessions).
+      description: Of a relay, its C(sessions), and C(addresses) of the relays that are here.
       type: dict
     pbx:
       description: Of a PBX node, its C(calls), C(channels), and C(oldest) in seconds.
@@ -242,12 +242,14 @@ class Node:
         """What it relays."""
         port = self.params["ports"]["relay_control"]
         relays = self.params["relay_addresses"] or [self.params["address"]]
+        here = [address for address in relays if is_here(address)]
         exchanges = (
-            ng.UdpExchange(address, port, timeout=PATIENCE / 2, tries=2)
-            for address in relays
-            if is_here(address)
+            ng.UdpExchange(address, port, timeout=PATIENCE / 2, tries=2) for address in here
         )
-        return {"sessions": sum(ng.Client(exchange).sessions() for exchange in exchanges)}
+        return {
+            "sessions": sum(ng.Client(exchange).sessions() for exchange in exchanges),
+            "addresses": here,
+        }
 
     def pbx(self) -> Part:
         """Who talks."""

@@ -18,12 +18,14 @@ from ansible_collections.ringmain.voip.plugins.module_utils import cluster_statu
 NAMES = ["srv1", "srv2", "srv3"]
 OUTSIDE, INSIDE = "203.0.113.10", "192.0.2.10"
 FUNCTIONS = ["edge", "media", "pbx", "database"]
-PLAN = {
+PLAN: dict[str, Any] = {
     "domain": "voice.example.com",
     "outside_ip": OUTSIDE,
     "inside_ip": INSIDE,
     "hosts": {name: {"functions": FUNCTIONS} for name in NAMES},
     "members": {function: [{"name": name} for name in NAMES] for function in FUNCTIONS},
+    "relays": [{"name": name, "address": f"192.0.2.2{name[-1]}"} for name in NAMES],
+    "relays_float": True,
 }
 
 Nodes = dict[str, dict[str, Any]]
@@ -45,7 +47,7 @@ def well() -> Nodes:
         "waits_for_package": False,
         "waits_for_configuration": False,
     }
-    node = {
+    node: dict[str, Any] = {
         "addresses": [],
         "services": [service],
         "kernel": {"running": "6.12.1-amd64", "next": "6.12.1-amd64"},
@@ -62,6 +64,8 @@ def well() -> Nodes:
     }
     nodes = {name: {"node": copy.deepcopy(node)} for name in NAMES}
     nodes["srv1"]["node"]["addresses"] = [OUTSIDE, INSIDE]
+    for name, node in nodes.items():
+        node["node"]["media"]["addresses"] = [f"192.0.2.2{name[-1]}"]
     return nodes
 
 
@@ -288,3 +292,19 @@ def test_there_are_no_other_outputs() -> None:
     status = cluster_status.build(PLAN, well())
     with pytest.raises(ValueError, match="output 'yaml' is none of text, markdown and json"):
         cluster_status.text(status, "yaml")
+
+
+def test_a_relay_that_is_a_guest() -> None:
+    nodes = well()
+    own = nodes["srv2"]["node"]
+    away = {**own["services"][0], "name": "rtpengine-daemon", "state": "inactive"}
+    own["services"].append(away)
+    own["media"]["addresses"] = []
+    nodes["srv3"]["node"]["media"]["addresses"].append("192.0.2.22")
+    assert cluster_status.build(PLAN, nodes)["problems"] == [
+        "the relay of srv2 is at srv3; it goes home when it has no calls: drain.yml -e node=srv2"
+        " -e functions=media -e reason=home, then undrain.yml -e node=srv2"
+    ]
+    assert cluster_status.build({**PLAN, "relays_float": False}, nodes)["problems"] == [
+        "srv2: rtpengine-daemon is inactive"
+    ]

@@ -398,6 +398,6 @@ def test_a_relay_says_its_sessions(run: Run) -> None:
         ports={"relay_control": relay.port},
     )
     relay.server.close()
-    assert found["node"]["media"] == {"sessions": 1}
+    assert found["node"]["media"] == {"sessions": 1, "addresses": ["127.0.0.1"]}
     assert [each["name"] for each in found["node"]["services"]] == ["rtpengine-daemon"]
     assert "edge" not in found["node"]
