@@ -23,7 +23,7 @@ import re
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ansible_collections.ringmain.voip.plugins.module_utils import capacity
+from ansible_collections.ringmain.voip.plugins.module_utils import capacity, dispatcher
 
 Inputs = Mapping[str, t.Any]
 Hosts = Mapping[str, Mapping[str, t.Any]]
@@ -877,7 +877,8 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     C(ports) (name to int), C(members) (function to list of C(name), C(address)),
     C(relays) (in order: C(name) of the host that is its home, C(number) from 1, C(address) for
     control and inside media, C(outside_address)), C(relays_float) (bool: whether these addresses
-    move to another media host when theirs is gone),
+    move to another media host when theirs is gone), C(relays_at_edges) (name of the host to the
+    number by which edges know its relay),
     C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
     C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
     C(callee), C(echo)), C(tiers) (function to what it carries), C(remarks) (list of str).
@@ -891,6 +892,7 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     def address(name: str) -> str:
         return str(hosts[name].get("ringmain_address") or "")
 
+    relays = _relays(inputs, hosts, members)
     return {
         "domain": domain,
         "outside_ip": str(inputs["ringmain_outside_ip"]),
@@ -930,7 +932,8 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             }
             for name in _server_names(members)
         },
-        "relays": _relays(inputs, hosts, members),
+        "relays": relays,
+        "relays_at_edges": {each["name"]: dispatcher.number(each["address"]) for each in relays},
         "relays_float": bool(inputs.get("ringmain_media_addresses")),
         "tiers": sized.tiers,
         "remarks": sized.remarks,

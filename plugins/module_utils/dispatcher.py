@@ -355,7 +355,7 @@ def differences(listed: t.Iterable[Destination], running: t.Iterable[Destination
     return said
 
 
-def _number(address: str) -> str:
+def number(address: str) -> str:
     """The last three numbers of an IPv4 address as one: it fits in Kamailio's 31 bits."""
     parts = address.split(".")
     if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
@@ -384,7 +384,7 @@ def make_set(
     for member in members:
         if not member.get("name") or not member.get("address"):
             raise DispatcherError(f"a member needs a name and an address, not {dict(member)}")
-        _number(str(member["address"]))
+        number(str(member["address"]))
         weight = float(1 if member.get("weight") is None else member["weight"])
         if weight <= 0:
             raise DispatcherError(f"{member['name']}: the weight {weight:g} is not positive")
@@ -399,7 +399,7 @@ def make_set(
             "attrs": {
                 NAME: str(member["name"]),
                 "rweight": str(max(1, round(100 * weight / heaviest))),
-                "number": _number(str(member["address"])),
+                "number": number(str(member["address"])),
             },
         }
         for member, weight in zip(members, weights, strict=True)

@@ -683,6 +683,7 @@ def test_relays_with_floating_addresses(cluster: Cluster) -> None:
         "address": "10.20.0.22",
         "outside_address": "203.0.113.22",
     }
+    assert plan["relays_at_edges"]["srv2"] == "20000022"
 
 
 @pytest.mark.parametrize(
@@ -1009,6 +1010,7 @@ def test_the_plan(cluster: Cluster) -> None:
             }
             for n in (1, 2, 3)
         ],
+        "relays_at_edges": {f"srv{n}": f"2000001{n}" for n in (1, 2, 3)},
         "relays_float": False,
         "tenants": [
             {"name": "acme", "domain": "acme.voice.example.com"},
