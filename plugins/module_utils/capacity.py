@@ -117,8 +117,8 @@ KAMAILIO_CONTACT_BYTES = 2 * KB
 """A location: 1.6 KB."""
 KAMAILIO_ROW_BYTES = KB // 2
 """An entry of a hash table loaded from the database: 250 bytes."""
-KAMAILIO_PAIR_BYTES = KB
-"""An entry that leads from one dialog of a call to the other: 480 bytes."""
+KAMAILIO_DIALOG_BYTES = 2 * KB
+"""What leads from one dialog of a call to the other, 480 bytes, and its phone's end, 800 bytes."""
 KAMAILIO_REPLICA_BYTES = 8 * KB
 """One message to one other edge, until its transaction ends: 6 KB."""
 KAMAILIO_TCP_BYTES = 20 * KB
@@ -419,9 +419,9 @@ def shared_memory_mb(load: Load) -> float:
     others = max(0, load.nodes.get("edge", 1) - 1)
     replicas = min(load.registrations, REPLICAS_AT_ONCE) * KAMAILIO_REPLICA_BYTES * others
     transactions = burst(load.cps) * TRANSACTION_SECONDS_PER_CALL * KAMAILIO_TRANSACTION_BYTES
-    pairs = 2 * load.calls * KAMAILIO_PAIR_BYTES
+    dialogs = 2 * load.calls * KAMAILIO_DIALOG_BYTES
     connections = load.registrations * KAMAILIO_TCP_BYTES
-    parts = (rows, locations, replicas, transactions, pairs, connections)
+    parts = (rows, locations, replicas, transactions, dialogs, connections)
     return KAMAILIO_BASE_MB + sum(parts) / MB
 
 
@@ -1058,7 +1058,7 @@ FIGURES: dict[str, Figure] = {
         "MB",
         "16 MB; for each registration 2 KB of location, two rows of 0.5 KB, 20 KB of TCP "
         "connection and (25,000 at most) 8 KB for a message to each other edge; for each call per "
-        "second 80 transaction-seconds × 16 KB; for each call two entries of 1 KB; a quarter more",
+        "second 80 transaction-seconds × 16 KB; for each call two dialogs of 2 KB; a quarter more",
         "measured with core.shmmem; transactions: 20 s of ringing and 5 s of memory (tm)",
     ),
     "kamailio_private_memory": Figure(

@@ -20,6 +20,9 @@ HERE = ROOT / "tests" / "acts" / "support"
 LIFETIME = 3600
 HOLD_SECONDS = 1.5
 
+# A phone is told of the end by then, also by an edge whose PBX node is gone.
+END_SECONDS = 4.0
+
 # How long the end of a call takes to the other phone; less than may be missing of what was heard.
 TOLD_SECONDS = 0.3
 
@@ -114,7 +117,8 @@ class Booth(Agent):
             told = TOLD_SECONDS if number else 0.0
             self.ask("hang_up", name=name, call_id=legs[name], unless_told=told)
         for name, call_id in legs.items():
-            self.ask("ended", name=name, call_id=call_id, timeout=3.0)
+            end = self.ask("ended", name=name, call_id=call_id, timeout=END_SECONDS)["param"]
+            assert end, f"{name} is not told of the end\n{self.evidence()}"
         tones = {self.CALLER: self.CALLEE_TONE, self.CALLEE: self.CALLER_TONE}
         heard |= {name: self.ask("heard", name=name, tone=tone) for name, tone in tones.items()}
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,11 @@ class Callers(Agent):
     def live(self, seconds: float) -> None:
         """Let the calls go on."""
         self.ask("live", seconds=seconds)
+
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        with contextlib.suppress(AssertionError):
+            self.ask("vanish")
 
     def hang_up(self) -> None:
         """End all calls. Raises AssertionError when one is still up at either end."""

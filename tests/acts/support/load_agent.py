@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import os
 import secrets
 import selectors
 import socket
@@ -202,6 +203,7 @@ class Phone:
                 ("Call-ID", leg.call_id),
                 ("CSeq", f"{number} {method}"),
                 ("Contact", self.contact),
+                ("Allow", sip.METHODS),
                 *more,
             ),
             body,
@@ -386,7 +388,8 @@ class Phone:
             for name, value in message.headers
             if name in ("via", "record-route", "from", "call-id", "cseq")
         ]
-        return sip.build(f"SIP/2.0 {status}", (*kept, ("To", to), ("Contact", self.contact)), body)
+        own = (("To", to), ("Contact", self.contact), ("Allow", sip.METHODS))
+        return sip.build(f"SIP/2.0 {status}", (*kept, *own), body)
 
     def _talk(self, leg: Leg, body: str) -> None:
         remote = sip.endpoint(body)
@@ -556,6 +559,10 @@ class Agent:
         self.legs.clear()
         self.most_at_once = 0
         return {"ended": ended, "unfinished": [leg for leg in unfinished if leg["status"] == 200]}
+
+    def vanish(self) -> None:
+        """Be gone without a word, like a phone whose battery is out."""
+        os._exit(0)
 
     def close(self) -> None:
         """Take the registrations back and be silent."""

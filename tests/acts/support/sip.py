@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+METHODS = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE"
+"""What a phone says that it understands."""
+
 _COMPACT = {
     "v": "via",
     "f": "from",

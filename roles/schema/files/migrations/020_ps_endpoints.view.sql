@@ -1,6 +1,7 @@
 -- What Asterisk knows of each subscriber (PJSIP realtime, object type endpoint). Derived: subscribers are the truth.
 -- The contact leads back through the edge (settings: edge_sip_uri). Asterisk's ODBC driver cuts values at semicolons,
--- which it reads as ^3B instead.
+-- which it reads as ^3B instead. Session timers end at the edge, which answers for the relay; each is
+-- renewed after half its time.
 CREATE OR REPLACE SQL SECURITY DEFINER VIEW ps_endpoints AS
 SELECT
   CONCAT(s.tenant, '-', s.extension) AS id,
@@ -25,7 +26,8 @@ SELECT
   'no' AS rtp_symmetric,
   'no' AS force_rport,
   'no' AS rewrite_contact,
-  'no' AS timers,
+  'always' AS timers,
+  '180' AS timers_sess_expires,
   'no' AS send_connected_line,
   'no' AS trust_id_inbound,
   'no' AS allow_subscribe
