@@ -23,6 +23,9 @@ CALLEE_TONE = 1200
 SETTLE_SECONDS = 2.0
 ECHO_SECONDS = 2.5
 
+# Between two calls of the phone that calls again and again.
+PAUSE_SECONDS = 0.2
+
 # A phone that hangs up stops listening at once, while the other one talks until it hears of it:
 # what is under way then is not lost. 10 packets are 200 ms of G.711.
 UNDER_WAY = 10
@@ -139,6 +142,19 @@ def judge_packets(
     return Result(check, sender.sent > 0 and lost <= allowed, measured, expected)
 
 
+def judge_attempts(check: str, attempts: Sequence[phones.Attempt]) -> Result:
+    """Calls made one after another: all of them should be answered."""
+    answered = [one for one in attempts if one.answered]
+    slowest = max((one.seconds for one in answered), default=0.0)
+    measured = f"{len(answered)} of {len(attempts)}, the slowest after {slowest * 1000:.0f} ms"
+    failed = tuple(
+        f"call {number}: {one.reason} after {one.seconds:.1f} s"
+        for number, one in enumerate(attempts, 1)
+        if not one.answered
+    )
+    return Result(check, bool(attempts) and not failed, measured, "all", failed)
+
+
 def judge_hangup(check: str, event: phones.Event | None, seconds: float, limits: Limits) -> Result:
     """The end of a call as the phone saw it that did not ask for it."""
     expected = f"ends within {limits.hangup_seconds:g} s"
@@ -186,14 +202,16 @@ class Rehearsal:
         hold: Callable[[list[str]], None],
         refusals: Sequence[int] = (401, 403),
         through: str = "",
+        only: bool = False,
     ) -> Report:
         """Register, talk, listen to the echo, be refused. Returns the report.
 
         `refusals` are the SIP codes with which a wrong password may be refused. With URI parameters
-        in `through` (";node=ADDRESS:PORT") the conversation is all, and its target has them.
+        in `through` (";node=ADDRESS:PORT") the conversation's target has them; with these, and with
+        `only`, the conversation is all.
         """
         try:
-            self._run(accounts, services, talk_seconds, hold, refusals, through)
+            self._run(accounts, services, talk_seconds, hold, refusals, through, only)
         except phones.PhoneError as error:
             self._add(Result("the test phones work", False, str(error), "they do"))
         return self.report
@@ -206,6 +224,7 @@ class Rehearsal:
         hold: Callable[[list[str]], None],
         refusals: Sequence[int],
         through: str,
+        only: bool,
     ) -> None:
         first, second = accounts
         one = self._register(self._caller, first)
@@ -215,7 +234,7 @@ class Rehearsal:
         else:
             self._add(not_tried(f"{first.user} calls {second.user}", "both phones registered"))
             hold([])
-        if through:
+        if through or only:
             return
         if one:
             self._echo(f"sip:{services.echo}@{first.domain}", services.echo)
@@ -226,6 +245,23 @@ class Rehearsal:
                 not_tried(f"unknown number {services.unknown} is refused", "the caller registered")
             )
         self._refused(first, refusals)
+
+    def call_until(
+        self, over: Callable[[], bool], account: phones.Account, services: Services
+    ) -> None:
+        """The third phone calls the echo number again and again. For `hold`."""
+        attempts = []
+        if self._register(self._stranger, account):
+            while not over():
+                attempt = self._stranger.dial(
+                    f"sip:{services.echo}@{account.domain}", self._limits.answer_seconds
+                )
+                attempts.append(attempt)
+                if attempt.answered:
+                    self._stranger.hang_up(attempt.call_id)
+                    self._stranger.closed(attempt.call_id, self._limits.hangup_seconds)
+                self._sleep(PAUSE_SECONDS)
+        self._add(judge_attempts("new calls are answered", attempts))
 
     def _add(self, result: Result) -> bool:
         self.report.results.append(result)

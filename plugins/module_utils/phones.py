@@ -40,7 +40,7 @@ _LONGEST_COMMAND = 1000
 PATIENCE = 3.0
 
 # Seconds of tone. Every call loads all of it, and a source that ends takes its call with it.
-LONGEST_CALL = 150
+LONGEST_CALL = 300
 
 # What an account line takes without quoting.
 _PLAIN = re.compile(r"[A-Za-z0-9_.~!*'()&=+$/-]+")

@@ -120,6 +120,12 @@ options:
         relay which the conversation has to run through. It is the only call then.
     type: str
     default: ""
+  keep_calling:
+    description:
+      - While the conversation waits for O(phase=part), a third phone, with the account of
+        O(caller), calls O(echo_number) again and again. Nothing else is checked then.
+    type: bool
+    default: false
   evidence_lines:
     description: Most lines of each phone in RV(evidence).
     type: int
@@ -190,12 +196,13 @@ evidence:
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,12 +247,20 @@ class Session:
             finally:
                 shutil.rmtree(self.path)
 
-    def hold(self, call_ids: list[str], seconds: float) -> None:
-        """Tell who talks and wait for `part`, at most so many seconds."""
+    def hold(self, call_ids: list[str], seconds: float, meanwhile: Any = None) -> None:
+        """Tell who talks and wait for `part`, at most so many seconds.
+
+        `meanwhile(over)` is called instead of waiting, until `over()` holds.
+        """
         draft = self.path / "talking.new"
         draft.write_text(json.dumps(call_ids), encoding="utf-8")
         draft.rename(self._talking)
-        if call_ids:
+        if not call_ids:
+            return
+        if meanwhile:
+            deadline = time.monotonic() + seconds
+            meanwhile(lambda: self._part.exists() or time.monotonic() > deadline)
+        else:
             wait(self._part.exists, seconds)
 
     def meet(self, seconds: float) -> list[str]:
@@ -279,6 +294,14 @@ def wait(condition: Any, seconds: float) -> bool:
     return True
 
 
+def limits(params: dict[str, Any]) -> calls.Limits:
+    """As the task has them. Where something is broken on purpose, one gap is not heard."""
+    found = calls.Limits(gap_ms=params["gap_ms"], lost_percent=params["lost_percent"])
+    if params["keep_calling"]:
+        return dataclasses.replace(found, start_ms=found.start_ms + found.gap_ms)
+    return found
+
+
 def run(params: dict[str, Any], session: Session, path: tuple[str, str]) -> dict[str, Any]:
     """Make the calls with fresh phones."""
     hold_seconds = params["hold_seconds"]
@@ -300,15 +323,22 @@ def run(params: dict[str, Any], session: Session, path: tuple[str, str]) -> dict
             devices[0],
             devices[1],
             devices[2],
-            calls.Limits(gap_ms=params["gap_ms"], lost_percent=params["lost_percent"]),
+            limits(params),
         )
+        services = calls.Services(params["echo_number"], params["unknown_number"])
+
+        def keep_calling(over: Callable[[], bool]) -> None:
+            rehearsal.call_until(over, accounts[0], services)
+
+        meanwhile = keep_calling if params["keep_calling"] else None
         report = rehearsal.run(
             accounts,
-            calls.Services(params["echo_number"], params["unknown_number"]),
+            services,
             params["talk_seconds"],
-            lambda call_ids: session.hold(call_ids, hold_seconds),
+            lambda call_ids: session.hold(call_ids, hold_seconds, meanwhile),
             params["refusals"],
             params["through"],
+            params["keep_calling"],
         )
         evidence = {}
         if not report.ok:
@@ -348,6 +378,7 @@ def main() -> None:
             "gap_ms": {"type": "int", "default": 200},
             "lost_percent": {"type": "float", "default": 1.0},
             "through": {"type": "str", "default": ""},
+            "keep_calling": {"type": "bool", "default": False},
             "evidence_lines": {"type": "int", "default": 100},
         },
         required_if=[("phase", "run", ["proxy", "caller", "callee"])],

@@ -141,12 +141,24 @@ class Scene:
         self.clock = clock
         self.held: list[list[str]] = []
 
-    def run(self) -> calls.Report:
+    def rehearsal(self) -> calls.Rehearsal:
         phones_: tuple[Any, Any, Any] = (self.caller, self.callee, self.stranger)
-        rehearsal = calls.Rehearsal(
-            PROXY, *phones_, LIMITS, clock=self.clock, sleep=self.clock.sleep
-        )
-        return rehearsal.run((FIRST, SECOND), SERVICES, 6.0, self.held.append)
+        return calls.Rehearsal(PROXY, *phones_, LIMITS, clock=self.clock, sleep=self.clock.sleep)
+
+    def run(self) -> calls.Report:
+        return self.rehearsal().run((FIRST, SECOND), SERVICES, 6.0, self.held.append)
+
+    def run_while_calling(self, attempts: list[phones.Attempt]) -> calls.Report:
+        """The third phone makes these calls during the conversation, and nothing else is tried."""
+        rehearsal = self.rehearsal()
+        self.stranger.registration = event("REGISTER_OK", param="200 OK")
+        self.stranger.attempts = list(attempts)
+
+        def hold(call_ids: list[str]) -> None:
+            self.held.append(call_ids)
+            rehearsal.call_until(lambda: not self.stranger.attempts, FIRST, SERVICES)
+
+        return rehearsal.run((FIRST, SECOND), SERVICES, 6.0, hold, only=True)
 
 
 def verdicts(report: calls.Report) -> dict[str, bool]:
@@ -183,6 +195,22 @@ def test_everything_good() -> None:
     wrong, _expires = scene.stranger.accounts[0]
     assert wrong.user == FIRST.user
     assert wrong.password != FIRST.password
+
+
+def test_calls_during_the_conversation() -> None:
+    scene = Scene()
+    report = scene.run_while_calling([ECHO, phones.Attempt("c3", True, 1.5, 200, ""), ECHO])
+    assert report.ok
+    measured = {result.check: result.measured for result in report.results}
+    assert measured["new calls are answered"] == "3 of 3, the slowest after 1500 ms"
+    assert scene.stranger.hung_up == 3
+    assert not any("echo" in check or "wrong" in check for check in measured)
+
+
+@pytest.mark.parametrize("attempts", [[], [ECHO, UNKNOWN]])
+def test_calls_during_the_conversation_that_fail(attempts: list[phones.Attempt]) -> None:
+    report = Scene().run_while_calling(attempts)
+    assert not verdicts(report)["new calls are answered"]
 
 
 def test_without_results_nothing_is_proved() -> None:
