@@ -41,8 +41,9 @@ WHOLE_SECONDS = 120.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--count``: how often an act that measures does so."""
+    """``--count``: how often an act that measures does so; ``--standing``: its long calls."""
     parser.addoption("--count", type=int, default=1, help="runs of each fault under load")
+    parser.addoption("--standing", type=float, default=90.0, help="seconds of the long calls")
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +115,16 @@ def show(cluster: Cluster, booth: Booth, database: Database, results: Results) -
 
 
 @pytest.fixture(scope="module")
-def traffic(lab: Lab, cluster: Cluster, database: Database, inventory: Any) -> Iterator[Traffic]:
+def traffic(
+    lab: Lab,
+    cluster: Cluster,
+    database: Database,
+    inventory: Any,
+    request: pytest.FixtureRequest,
+) -> Iterator[Traffic]:
     """The load of scenario `rolling`, from the first act of a module to its last."""
     cluster.wait_until_whole(WHOLE_SECONDS)
-    load = Load()
+    load = Load(standing_hold=request.config.getoption("--standing"))
     accounts = Accounts(cluster, database, inventory["ringmain_domain"], load.registrations)
     accounts.create()
     try:

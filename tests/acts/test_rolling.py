@@ -23,19 +23,25 @@ from support import other_build
 from support.cluster import Cluster
 from support.lab import ROOT
 from support.playbooks import INVENTORY, SITE, play
-from support.rolling import Expected, Rolling
+from support.rolling import DRAIN, UNDRAIN, Expected, Rolling, begun
 
 NEXT = ROOT / ".cache" / "asterisk-next"
 UPGRADE = ROOT / "playbooks" / "upgrade.yml"
-DRAIN = ROOT / "playbooks" / "drain.yml"
-UNDRAIN = ROOT / "playbooks" / "undrain.yml"
+RESTART = ROOT / "playbooks" / "restart.yml"
 
-# Another configuration of every daemon that carries calls; each waits for a restart.
-OTHER_INPUTS = {
-    "kamailio_ban_seconds": 301,
-    "asterisk_open_files": 4096,
-    "rtpengine_open_files": 2048,
-}
+
+def other_inputs() -> dict[str, int]:
+    """Another configuration of every daemon that carries calls; all wait for a restart."""
+    more = random.SystemRandom().randrange(1, 1000)
+    return {
+        "kamailio_ban_seconds": 300 + more,
+        "asterisk_open_files": 4096 + more,
+        "rtpengine_open_files": 3072 + more,
+    }
+
+
+# A node that is put back has its share of new calls within half of this time.
+SHARE_SECONDS = 20.0
 
 TASK = re.compile(r"^TASK \[", re.M)
 
@@ -97,16 +103,34 @@ def changed(cluster: Cluster) -> Any:
     cluster.wait_until_whole(60)
     before = {name: cluster.process(name, "asterisk") for name in cluster.servers}
     other_build.make(NEXT)
-    words = ("-e", json.dumps({**OTHER_INPUTS, "asterisk_packages_dir": str(NEXT)}))
+    words = ("-e", json.dumps({**other_inputs(), "asterisk_packages_dir": str(NEXT)}))
     outcome = play(SITE, *words)
     assert outcome.code == 0, outcome.output
-    for name in cluster.servers:
-        assert f"{name}: asterisk, kamailio, rtpengine run with the previous" in re.sub(
-            r"\s+", " ", outcome.output
-        ), outcome.output
-        assert f"{name}: asterisk-config_" in re.sub(r"\s+", " ", outcome.output)
+    said = " ".join(outcome.output.split())
+    for name, version in versions(cluster).items():
+        waits = f"{name}: asterisk, kamailio, rtpengine run with the previous configuration"
+        assert waits in said, outcome.output
+        assert other_build.SUFFIX in version or f"{name}: asterisk-config_" in said
     assert {name: cluster.process(name, "asterisk") for name in cluster.servers} == before
     return words
+
+
+def test_deadline_shorter_than_a_call(
+    cluster: Cluster, rolling: Rolling, changed: tuple[str, ...]
+) -> None:
+    """The server is put back as it is, the run says so, and nobody notices anything."""
+    victim = next(name for name in cluster.servers if name != cluster.holder())
+    before = cluster.process(victim, "asterisk")
+    short = ("-e", "rollout_deadline_seconds=5", "-e", "rollout_slice_seconds=5")
+
+    def strike(_fault: Any) -> None:
+        outcome = play(RESTART, *changed, *short, "-e", f"rollout_nodes={victim}")
+        assert outcome.code != 0, outcome.output
+        assert f"{victim} still had calls when the deadline came" in outcome.output, outcome.output
+
+    rolling("restart.yml with a deadline of 5 s", strike, Expected(2))
+    assert not any(drains(cluster).values())
+    assert cluster.process(victim, "asterisk") == before
 
 
 def test_upgrade_goes_on_where_it_was_killed(
@@ -125,7 +149,8 @@ def test_upgrade_goes_on_where_it_was_killed(
         told.append(f"run {run}, killed at task {number} (seed {seed}): {last}")
         print(told[0])
         outcome = play(UPGRADE, *words)
-        took = [line for line in outcome.output.splitlines() if "left after" in line]
+        said = " ".join(outcome.output.split())
+        took = re.findall(r"srv\d: \d+ s until [^']*? in traffic again", said)
         print(f"the second start took {outcome.seconds:.0f} s", *took, sep="\n")
         assert outcome.code == 0, f"{told[0]}\n{outcome.output}"
 
@@ -138,8 +163,12 @@ def test_upgrade_goes_on_where_it_was_killed(
 
 
 def test_drain_stays(cluster: Cluster, rolling: Rolling) -> None:
-    """A drained node gets no new call until somebody puts it back, whatever is restarted."""
+    """A drained node gets no new call until somebody puts it back, whatever is restarted.
+
+    Put back, it has its full share of new calls within ten seconds.
+    """
     victim = next(name for name in cluster.servers if name != cluster.holder())
+    other = next(n for n in cluster.servers if n not in (victim, cluster.holder()))
     words = ("-e", f"node={victim}", "-e", "by=act")
 
     def strike(_fault: Any) -> None:
@@ -147,14 +176,22 @@ def test_drain_stays(cluster: Cluster, rolling: Rolling) -> None:
         assert outcome.code == 0, outcome.output
         marks = drains(cluster)
         assert all(len(lines) == 3 for lines in marks.values()), marks
-        records = cluster.lab.shell(victim, "wc -l < /var/log/asterisk/cdr.log")
-        other = next(n for n in cluster.servers if n not in (victim, cluster.holder()))
+        before = begun(cluster)
         cluster.lab.shell(other, "systemctl restart kamailio")
-        time.sleep(5)
+        outcome = play(SITE)
+        assert outcome.code == 0, outcome.output
         assert drains(cluster) == marks
-        print(f"{victim} had {records.strip()} records when it was drained")
+        during = {name: count - before[name] for name, count in begun(cluster).items()}
+        print(f"calls begun while {victim} was drained: {during}")
+        assert during[victim] == 0
+        assert min(count for name, count in during.items() if name != victim) > 20
         outcome = play(UNDRAIN, *words)
         assert outcome.code == 0, outcome.output
+        before = begun(cluster)
+        time.sleep(SHARE_SECONDS)
+        after = {name: count - before[name] for name, count in begun(cluster).items()}
+        print(f"calls begun in the {SHARE_SECONDS:.0f} s after it was put back: {after}")
+        assert after[victim] * 3 >= 0.6 * sum(after.values()), after
 
-    rolling("drain and undrain", strike, Expected(5))
+    rolling("drain, site.yml and undrain", strike, Expected(2))
     assert not any(drains(cluster).values())

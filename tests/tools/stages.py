@@ -76,6 +76,15 @@ STAGES = [
         ),
         ("small",),
     ),
+    # Faults and planned work under some eighty calls, shorter ones than by `make soak`; the
+    # upgrade last, for it leaves another Asterisk.
+    Stage(
+        "rolling",
+        14,
+        f"{IN_LAB} pytest -s --standing 40 tests/acts/test_rolling_faults.py"
+        " tests/acts/test_rolling.py",
+        ("small",),
+    ),
     # The other engine, in a lab of its own that takes the place of this one.
     Stage(
         "postgresql",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .cluster import Cluster
-from .lab import Lab
+from .lab import ROOT, Lab
+from .playbooks import play
 from .results import Results
 from .traffic import Fault, Traffic
 from .verdict import Trouble, Verdict, quantile
@@ -25,6 +26,9 @@ for process in processes:
 """
 
 WHOLE_SECONDS = 180.0
+
+DRAIN = ROOT / "playbooks" / "drain.yml"
+UNDRAIN = ROOT / "playbooks" / "undrain.yml"
 
 
 @dataclass
@@ -131,3 +135,18 @@ def row(cases: list[Case], expected: Expected) -> dict[str, Any]:
 def send(lab: Lab, server: str, signal: str, processes: str) -> float:
     """Send a signal to processes of a server; when that was."""
     return float(lab.python(server, SIGNAL, signal, *processes.split()))
+
+
+def relay_goes_home(cluster: Cluster, server: str) -> None:
+    """What an operator does when a server is back while calls are up: its relay has to be empty."""
+    words = ("-e", f"node={server}")
+    drained = play(DRAIN, *words, "-e", "functions=media", "-e", "reason=home", "-e", "by=act")
+    assert drained.code == 0, drained.output
+    back = play(UNDRAIN, *words)
+    assert back.code == 0, back.output
+
+
+def begun(cluster: Cluster, *more: str) -> dict[str, int]:
+    """How many calls each PBX node has had since it started; `more` names servers besides."""
+    count = "asterisk -rx 'core show calls' | awk '/processed/ {print $1}'"
+    return {name: int(cluster.lab.shell(name, count)) for name in (*cluster.servers, *more)}

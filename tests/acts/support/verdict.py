@@ -43,6 +43,8 @@ class Trouble:
     what: str
     call_ids: tuple[str, ...]
     relays: frozenset[str] = frozenset()
+    silence: float = 0.0
+    """The longest silence in seconds, where that is all that went wrong."""
 
     def __str__(self) -> str:
         where = f", through {' and '.join(sorted(self.relays))}" if self.relays else ""
@@ -217,6 +219,8 @@ def _conversation(
     found.up += 1
     call_ids = (caller["call_id"], callee["call_id"])
     reasons: list[tuple[float, str]] = []
+    silence = 0.0
+    hung_up = False
     for leg, other in ((caller, callee), (callee, caller)):
         for since, to, lost in silences(leg, caller["answered_at"], min(*ends, found.end)):
             if to < found.begin or since > found.end:
@@ -226,10 +230,12 @@ def _conversation(
             if length > gap_limit:
                 words = f"{leg['phone']} heard nothing for {length:.2f} s ({lost} packets lost)"
                 reasons.append((since, words))
+                silence = max(silence, length)
         ended = leg["ended_at"]
         asked = other["ended_by"] == "itself" and other["ended_at"] <= ended + ORDER_SECONDS
         if leg["ended_by"] == "other" and not asked and found.begin <= ended <= found.end:
             reasons.append((ended, f"{leg['phone']} was hung up on and nobody asked for it"))
+            hung_up = True
     by = (caller["ended_by"], callee["ended_by"])
     if min(ends) <= found.end:
         found.count(min(ends), "ended")
@@ -240,7 +246,8 @@ def _conversation(
         at = min(reasons)[0]
         age = at - caller["answered_at"]
         what = f"{caller['kind']} call, {age:.1f} s old: {'; '.join(said for _at, said in reasons)}"
-        found.dropped.append(Trouble(at, what, call_ids, relays(caller, callee)))
+        silence = 0.0 if hung_up else silence
+        found.dropped.append(Trouble(at, what, call_ids, relays(caller, callee), silence))
         found.count(at, "dropped")
 
 
