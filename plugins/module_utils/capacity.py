@@ -118,7 +118,8 @@ KAMAILIO_CONTACT_BYTES = 2 * KB
 KAMAILIO_ROW_BYTES = KB // 2
 """An entry of a hash table loaded from the database: 250 bytes."""
 KAMAILIO_DIALOG_BYTES = 2 * KB
-"""What leads from one dialog of a call to the other, 480 bytes, and its phone's end, 800 bytes."""
+"""What leads from one dialog of a call to the other, 480 bytes, and its phone's end, which is not
+measured: some 350 characters."""
 KAMAILIO_REPLICA_BYTES = 8 * KB
 """One message to one other edge, until its transaction ends: 6 KB."""
 KAMAILIO_TCP_BYTES = 20 * KB

@@ -34,15 +34,7 @@ ASTERISK_CONF = "/etc/asterisk/asterisk.conf"
 def callers(lab: Lab, cluster: Cluster, inventory: Any) -> Iterator[Callers]:
     """Two phones of a tenant, for as many calls as it takes."""
     cluster.wait_until_whole(120.0)
-    passwords = inventory["ringmain_secrets"]["subscribers"]
-    phones = Callers(
-        lab,
-        PROBE,
-        cluster.addresses.outside_ip,
-        f"acme.{inventory['ringmain_domain']}",
-        ("1001", "1002"),
-        (passwords["1001@acme"], passwords["1002@acme"]),
-    )
+    phones = Callers.of_acme(lab, PROBE, cluster.addresses.outside_ip, inventory)
     yield phones
     phones.close()
 

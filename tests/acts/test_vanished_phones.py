@@ -31,15 +31,7 @@ def test_calls_of_vanished_phones_are_ended(
 
     A conversation whose phones are there goes on meanwhile, through two questions of its PBX node.
     """
-    passwords = inventory["ringmain_secrets"]["subscribers"]
-    phones = Callers(
-        lab,
-        PROBE,
-        whole.addresses.outside_ip,
-        f"acme.{inventory['ringmain_domain']}",
-        ("1001", "1002"),
-        (passwords["1001@acme"], passwords["1002@acme"]),
-    )
+    phones = Callers.of_acme(lab, PROBE, whole.addresses.outside_ip, inventory)
     with booth.conversation() as heard:
         conversation = {count: count(whole) for count in (sessions, channels)}
         assert conversation == {sessions: 2, channels: 2}

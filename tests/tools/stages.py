@@ -67,11 +67,10 @@ STAGES = [
         15,
         f"{IN_LAB} pytest"
         + "".join(
-            f" tests/acts/test_{name}"
+            f" tests/acts/test_{name}.py"
             for name in (
-                *("load.py", "faults.py", "firewall.py", "recovery.py", "repair.py"),
-                "second_run.py",
-                *("refusals.py", "look_and_wait.py", "host.py"),
+                *("load", "faults", "firewall", "recovery", "repair", "second_run"),
+                *("refusals", "look_and_wait", "host"),
             )
         ),
         ("small",),

@@ -44,6 +44,19 @@ class Callers(Agent):
         statuses = self.ask("open", accounts=accounts)
         assert set(statuses.values()) == {200}, f"the phones register: {statuses}"
 
+    @classmethod
+    def of_acme(cls, lab: Lab, probe: str, proxy: str, inventory: Mapping[str, Any]) -> Callers:
+        """The two phones of the lab's tenant acme."""
+        passwords = inventory["ringmain_secrets"]["subscribers"]
+        return cls(
+            lab,
+            probe,
+            proxy,
+            f"acme.{inventory['ringmain_domain']}",
+            ("1001", "1002"),
+            (passwords["1001@acme"], passwords["1002@acme"]),
+        )
+
     def calls(self, count: int, per_second: float, hold: float, wait: float = 10.0) -> list[Leg]:
         """Begin calls at an even pace; what became of each so far. `hold` 0 is for ever."""
         found = self.ask("calls", count=count, per_second=per_second, hold=hold, wait=wait)
