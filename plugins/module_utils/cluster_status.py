@@ -14,13 +14,12 @@ import re
 import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 
+from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import SETS
+from ansible_collections.ringmain.voip.plugins.module_utils.node_state import AWAY
 from ansible_collections.ringmain.voip.plugins.module_utils.text_table import table
 
 Plan = Mapping[str, t.Any]
 Nodes = Mapping[str, Mapping[str, t.Any]]
-
-SETS = {1: "pbx", 2: "media", 3: "edge"}
-"""What the sets of the dispatcher list hold."""
 
 _RUN_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?")
 _FUNCTIONS = ("edge", "media", "pbx", "database", "storage")
@@ -207,6 +206,8 @@ def _node(
     for item in edge["destinations"]:
         if item["set"] == 1 and item["state"].startswith("I"):
             yield f"{name}: its edge gets no answer from PBX {item['name']}"
+        if item["state"] == AWAY:
+            yield f"{name}: its edge gets no answer from the relay of {item['name']}"
     for difference in edge["differences"]:
         yield f"{name}: its edge runs with another list than it has on disk: {difference}"
 

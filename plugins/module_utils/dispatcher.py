@@ -19,6 +19,9 @@ DISABLED = 4
 NO_PINGS = 32
 """Flag of a destination that is not asked whether it lives: one that does not speak SIP."""
 
+SETS = {1: "pbx", 2: "media", 3: "edge"}
+"""Sets of the list, and the function whose destinations and drains each of them holds."""
+
 NAME = "duid"
 """Attribute with the node's name in the inventory."""
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import Destination
+from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import SETS, Destination
 
 
 @dataclass(frozen=True)
@@ -125,20 +125,34 @@ def process_flags(answer: t.Any) -> dict[tuple[int, str], str]:
     return found
 
 
+AWAY = "away"
+"""State of a relay that gives an edge no answer."""
+
+
+def silent_relays(answer: t.Any) -> set[str]:
+    """The numbers of the relays that an edge hears nothing of, from C(htable.dump) of C(away)."""
+    return {str(item["name"]) for entry in answer or () for item in entry["slot"]}
+
+
 def describe_destinations(
-    listed: Iterable[Destination], flags: Mapping[tuple[int, str], str]
+    listed: Iterable[Destination],
+    flags: Mapping[tuple[int, str], str],
+    silent: Collection[str] = (),
 ) -> list[dict[str, t.Any]]:
     """Each line of an edge's list: C(set), C(name), C(uri), C(state), C(drain).
 
-    C(state) is what the process makes of it, empty when it does not say; C(drain) is
-    C(REASON:RUN-ID), empty when nobody says why, null when it is not drained.
+    C(state) is what the process makes of it, empty when it does not say, and C(away) where the
+    destination's number is in C(silent); C(drain) is C(REASON:RUN-ID), empty when nobody says why,
+    null when it is not drained.
     """
     return [
         {
             "set": item.set_id,
             "name": dict(item.attrs).get("duid") or item.uri,
             "uri": item.uri,
-            "state": flags.get((item.set_id, item.uri), ""),
+            "state": AWAY
+            if SETS.get(item.set_id) == "media" and dict(item.attrs).get("number") in silent
+            else flags.get((item.set_id, item.uri), ""),
             "drain": item.drained,
         }
         for item in listed

@@ -15,11 +15,10 @@ import typing as t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import SETS
+
 TIERS = ("pbx", "media", "edge", "database", "storage")
 """The order of a run. A server with several functions is taken once, with the last of them."""
-
-SETS = {1: "pbx", 2: "media", 3: "edge"}
-"""Sets of Kamailio's dispatcher list, and the function whose drain each of them says."""
 
 FUNCTIONS_OF = {
     "kamailio": ("edge",),

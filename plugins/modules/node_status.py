@@ -223,6 +223,7 @@ class Node:
             # An empty list is reported as a fault.
             if "No Destination Sets" not in error.message:
                 raise
+        silent = node_state.silent_relays(rpc.call("htable.dump", "away"))
         contacts = rpc.call("stats.fetchn", "usrloc:location_contacts")
         asked = sip_options.ask(
             self.params["address"],
@@ -234,7 +235,7 @@ class Node:
             "ready": asked is not None and asked.status == 200,
             "answer": f"{asked.status} {asked.reason}" if asked else "no answer",
             "registrations": int(contacts["usrloc.location_contacts"]),
-            "destinations": node_state.describe_destinations(listed, flags),
+            "destinations": node_state.describe_destinations(listed, flags, silent),
             "differences": dispatcher.differences(listed, running),
         }
 

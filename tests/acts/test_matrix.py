@@ -9,16 +9,18 @@ One row of the table after the other; what the results' file has already is not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from support.cluster import Cluster
-from support.rolling import WHOLE_SECONDS, Expected, Rolling, relay_goes_home
+from support.rolling import WHOLE_SECONDS, Expected, Rolling, of_a_relay, relay_goes_home
 from support.traffic import Fault, Traffic
-from support.verdict import Trouble
 
 STRUCK_SECONDS = 12.0
 AFTER_SECONDS = 8.0
 CUT = "ringmain_act_cut"
+# Of the VRRP instances that the addresses of the edges have (keepalived_router_id, and the next).
+EDGE_ROUTERS = (51, 52)
 SIDES = {"outside": ("outside",), "inside": ("inside",), "both": ("outside", "inside")}
 
 
@@ -48,7 +50,6 @@ DAEMONS = (
     Daemon("haproxy"),
     Daemon("ringmain-galera-health"),
 )
-RELAY_BOUND_SECONDS = 3.0
 
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
@@ -58,6 +59,7 @@ def test_daemon(
 ) -> None:
     """It is killed, or stands still for twelve seconds."""
     struck: list[str] = []
+    relays: list[str] = []
 
     def send(signal: str) -> None:
         words = f"systemctl kill --kill-whom=all --signal={signal} {daemon.unit}.service"
@@ -65,6 +67,7 @@ def test_daemon(
 
     def strike(fault: Fault) -> None:
         struck.append(server(cluster, daemon.holder))
+        relays[:] = [cluster.relay_outside(struck[-1])] if daemon.relays else []
         fault.happens()
         send(signal)
 
@@ -72,32 +75,31 @@ def test_daemon(
         if struck and signal == "SIGSTOP":
             send("SIGCONT")
 
-    def relayed(one: Trouble) -> bool:
-        through = cluster.relay_outside(struck[-1]) in one.relays
-        return daemon.relays and through and 0 < one.silence <= RELAY_BOUND_SECONDS
-
     bound = daemon.killed if signal == "SIGKILL" else daemon.frozen
+    excused = of_a_relay(relays)
     expected = Expected(
-        STRUCK_SECONDS, undo=undo, after=AFTER_SECONDS, bound=bound, excused=relayed
+        STRUCK_SECONDS, undo=undo, after=AFTER_SECONDS, bound=bound, excused=excused
     )
     if bound is not None:
         expected.figure, expected.measure = "addresses away", traffic.away
     rolling(f"{signal} of {daemon.unit}", strike, expected)
 
 
-@pytest.mark.parametrize("holder", [True, False], ids=["holder", "other"])
-@pytest.mark.parametrize("link", ["power", "outside", "inside", "both"])
+# The holder without power is in test_rolling_faults.py.
+@pytest.mark.parametrize(
+    ("link", "holder"),
+    [("power", False), *((side, holder) for side in SIDES for holder in (True, False))],
+)
 def test_server(
     cluster: Cluster, traffic: Traffic, rolling: Rolling, link: str, holder: bool
 ) -> None:
     """A server without power, or cut off on one side or on both."""
     struck: list[str] = []
-    relay = ""
+    relays: list[str] = []
 
     def strike(fault: Fault) -> None:
-        nonlocal relay
         struck.append(server(cluster, holder))
-        relay = cluster.relay_outside(struck[-1])
+        relays[:] = [cluster.relay_outside(struck[-1])]
         fault.happens()
         if link == "power":
             cluster.lab.power_off(struck[-1])
@@ -115,21 +117,77 @@ def test_server(
         cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
         relay_goes_home(cluster, name)
 
-    def relayed(one: Trouble) -> bool:
-        return relay in one.relays and 0 < one.silence <= RELAY_BOUND_SECONDS
-
     what = "power cut of" if link == "power" else f"{link} network lost by"
     expected = Expected(
         STRUCK_SECONDS,
         figure="addresses away",
         measure=traffic.away,
         bound=1.0,
-        excused=relayed,
+        excused=of_a_relay(relays),
         undo=undo,
     )
     if link == "both":
         what = "both networks lost by"
     rolling(f"{what} {'the holder' if holder else 'another server'}", strike, expected)
+
+
+def test_relay_that_no_edge_reaches(cluster: Cluster, rolling: Rolling) -> None:
+    """A relay that still relays and takes no commands: its calls go on, new ones go elsewhere."""
+    struck = server(cluster, holder=False)
+
+    def strike(fault: Fault) -> None:
+        fault.happens()
+        cluster.lab.shell(struck, dropping("iifname inside udp dport 2223"))
+
+    expected = Expected(STRUCK_SECONDS, undo=partial(mend, cluster), after=AFTER_SECONDS, bound=2.0)
+    rolling("a relay takes no commands", strike, expected)
+
+
+def test_edges_that_do_not_see_each_other(
+    cluster: Cluster, traffic: Traffic, rolling: Rolling
+) -> None:
+    """Two of the edges hear neither each other's VRRP nor each other's locations; all others hear
+    both: for a while both have the addresses."""
+    holder, other = server(cluster, holder=True), server(cluster, holder=False)
+
+    def strike(fault: Fault) -> None:
+        fault.happens()
+        for one, peer in ((holder, other), (other, holder)):
+            inside = cluster.addresses.inside[peer]
+            outside = f"{cluster.outside_network}.{inside.rpartition('.')[2]}"
+            heard = f"ip saddr {{ {inside}, {outside} }}"
+            edges = ", ".join(str(number) for number in EDGE_ROUTERS)
+            cluster.lab.shell(
+                one,
+                dropping(
+                    f"{heard} ip protocol vrrp @th,8,8 {{ {edges} }}", f"{heard} udp dport 5062"
+                ),
+            )
+
+    expected = Expected(
+        STRUCK_SECONDS,
+        figure="addresses away",
+        measure=traffic.away,
+        bound=1.0,
+        undo=partial(mend, cluster),
+        after=AFTER_SECONDS,
+    )
+    rolling("edges that do not see each other", strike, expected)
+
+
+def dropping(*rules: str) -> str:
+    """Drop some of what comes in."""
+    lines = "; ".join(f"{rule} drop" for rule in rules)
+    return (
+        f"nft 'table inet {CUT} {{ chain input {{ type filter hook input priority -400; {lines};"
+        " } }'"
+    )
+
+
+def mend(cluster: Cluster) -> None:
+    """Let everything through again, everywhere."""
+    for name in cluster.servers:
+        cluster.lab.shell(name, f"nft destroy table inet {CUT}")
 
 
 def server(cluster: Cluster, holder: bool) -> str:

@@ -15,19 +15,20 @@ import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support import other_build
+from support import next_release, other_build
 from support.cluster import Cluster
+from support.database import Database
 from support.lab import ROOT
-from support.playbooks import INVENTORY, SITE, play
-from support.rolling import DRAIN, UNDRAIN, Expected, Rolling, begun
+from support.playbooks import SITE, begin, play, until_task
+from support.rolling import DRAIN, UNDRAIN, Expected, Rolling, begun, drains, run_id
 
 NEXT = ROOT / ".cache" / "asterisk-next"
-UPGRADE = ROOT / "playbooks" / "upgrade.yml"
-RESTART = ROOT / "playbooks" / "restart.yml"
+NEXT_PLAYBOOKS = next_release.FOLDER / "playbooks"
+UPGRADE = NEXT_PLAYBOOKS / "upgrade.yml"
+RESTART = NEXT_PLAYBOOKS / "restart.yml"
 
 
 def other_inputs() -> dict[str, int]:
@@ -43,40 +44,13 @@ def other_inputs() -> dict[str, int]:
 # A node that is put back has its share of new calls within half of this time.
 SHARE_SECONDS = 20.0
 
-TASK = re.compile(r"^TASK \[", re.M)
-
-
-def run_id() -> str:
-    """As a run names itself."""
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-
-
-def begin(playbook: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a playbook in a process group of its own."""
-    return subprocess.Popen(
-        ["ansible-playbook", "-i", str(INVENTORY), str(playbook), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
 
 def kill_at_task(process: subprocess.Popen[str], number: int) -> str:
     """SIGKILL of the controller when it begins so many tasks; the last line that it printed."""
-    assert process.stdout is not None
-    begun, last = 0, ""
-    for line in process.stdout:
-        last = line.strip() or last
-        begun += bool(TASK.match(line))
-        if begun == number:
-            break
+    text = until_task(process, number)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return last
+    return text.strip().rpartition("\n")[2]
 
 
 def versions(cluster: Cluster) -> dict[str, str]:
@@ -88,24 +62,19 @@ def versions(cluster: Cluster) -> dict[str, str]:
     return {name: cluster.lab.shell(name, script).strip() for name in cluster.servers}
 
 
-def drains(cluster: Cluster) -> dict[str, list[str]]:
-    """Lines of the destination lists that say somebody is drained, by edge."""
-    found = {}
-    for name in cluster.servers:
-        script = "grep drain= /var/lib/ringmain/dispatcher.list | grep -v '^#' || true"
-        found[name] = cluster.lab.shell(name, script).split("\n")[:-1]
-    return found
-
-
 @pytest.fixture(scope="module")
-def changed(cluster: Cluster) -> Any:
-    """site.yml has run with other inputs: every daemon that carries calls waits for a restart."""
+def changed(cluster: Cluster, database: Database) -> Any:
+    """site.yml of the next release has run with other inputs: the database has its schema, and
+    every daemon that carries calls waits for a restart."""
     cluster.wait_until_whole(60)
     before = {name: cluster.process(name, "asterisk") for name in cluster.servers}
     other_build.make(NEXT)
+    next_release.make()
     words = ("-e", json.dumps({**other_inputs(), "asterisk_packages_dir": str(NEXT)}))
-    outcome = play(SITE, *words)
+    outcome = play(NEXT_PLAYBOOKS / "site.yml", *words)
     assert outcome.code == 0, outcome.output
+    column = "SELECT count(*) FROM cdr WHERE next_release = ''"
+    assert int(database.execute(column)) >= 0
     said = " ".join(outcome.output.split())
     for name, version in versions(cluster).items():
         waits = f"{name}: asterisk, kamailio, rtpengine run with the previous configuration"

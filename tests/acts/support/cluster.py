@@ -83,10 +83,14 @@ class Cluster:
         assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
         return found[0]
 
+    @property
+    def outside_network(self) -> str:
+        """The first three numbers of all outside addresses."""
+        return self.addresses.outside_ip.rpartition(".")[0]
+
     def relay_outside(self, server: str) -> str:
         """The outside address of the relay whose home a server is."""
-        network = self.addresses.outside_ip.rpartition(".")[0]
-        return f"{network}.{self.addresses.relays[server].rpartition('.')[2]}"
+        return f"{self.outside_network}.{self.addresses.relays[server].rpartition('.')[2]}"
 
     def process(self, server: str, unit: str) -> str:
         """The process id of a service."""
@@ -174,7 +178,7 @@ def _server(report: Mapping[str, Any], servers: int, pbx_nodes: int) -> list[str
         found.append(f"edge: {edge['error']}")
     else:
         if edge["relays_out"]:
-            found.append(f"edge: it asks none of the relays {edge['relays_out']}")
+            found.append(f"edge: it hears nothing of the relays {edge['relays_out']}")
         if not edge["ready"]:
             found.append("edge: not ready")
         # Set 1 are the PBX nodes. Relays and edges, sets 2 and 3, are not pinged by dispatcher.

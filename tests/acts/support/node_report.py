@@ -154,7 +154,7 @@ def edge(address: str) -> dict[str, Any]:
     try:
         sets = rpc("dispatcher.list")["RECORDS"]
         contacts = int(rpc("stats.fetch", "usrloc:")["usrloc.location_contacts"])
-        relays = rpc("rtpengine.show", "all")
+        silent = rpc("htable.dump", "away")
     except (OSError, ValueError, KeyError) as error:
         return {"error": repr(error)}
     targets = {
@@ -171,7 +171,7 @@ def edge(address: str) -> dict[str, Any]:
     return {
         "destinations": targets,
         "contacts": contacts,
-        "relays_out": sorted({item["url"] for item in relays if item["disabled"]}),
+        "relays_out": sorted(item["name"] for entry in silent for item in entry["slot"]),
         "ready": ready.returncode == 0,
     }
 

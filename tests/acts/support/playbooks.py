@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -58,17 +59,48 @@ class Outcome:
 def play(playbook: Path, *arguments: str) -> Outcome:
     """Run a playbook against the lab."""
     started = time.monotonic()
-    done = subprocess.run(
+    process = begin(playbook, *arguments)
+    try:
+        output, _none = process.communicate()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise
+    return Outcome(process.returncode, output, time.monotonic() - started)
+
+
+def begin(playbook: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a playbook in a process group of its own.
+
+    One of an installed collection runs with that one's roles and plugins.
+    """
+    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    if len(playbook.parents) > 4 and playbook.parents[3].name == "ansible_collections":
+        environment["ANSIBLE_COLLECTIONS_PATH"] = str(playbook.parents[4])
+    return subprocess.Popen(
         ["ansible-playbook", "-i", str(INVENTORY), str(playbook), *arguments],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        start_new_session=True,
     )
-    return Outcome(done.returncode, done.stdout, time.monotonic() - started)
+
+
+def until_task(process: subprocess.Popen[str], number: int = 1, name: str = "") -> str:
+    """Read what a playbook prints until it begins its so manieth task of a name (any, if empty).
+
+    Returns all of it; the playbook may have ended.
+    """
+    assert process.stdout is not None
+    text, begun = "", 0
+    for line in process.stdout:
+        text += line
+        begun += line.startswith("TASK [") and name in line
+        if begun == number:
+            break
+    return text
 
 
 def excerpt(roles: Sequence[str], folder: Path) -> Path:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ for process in processes:
 """
 
 WHOLE_SECONDS = 180.0
+
+# A lost relay's calls are heard again, from another server or from the same one, within.
+RELAY_BOUND_SECONDS = 3.0
 
 DRAIN = ROOT / "playbooks" / "drain.yml"
 UNDRAIN = ROOT / "playbooks" / "undrain.yml"
@@ -137,6 +141,16 @@ def send(lab: Lab, server: str, signal: str, processes: str) -> float:
     return float(lab.python(server, SIGNAL, signal, *processes.split()))
 
 
+def of_a_relay(relays: Collection[str]) -> Callable[[Trouble], bool]:
+    """Excuses calls through some relays, by outside address, that were silent within the bound."""
+
+    def excused(one: Trouble) -> bool:
+        through = not set(relays).isdisjoint(one.relays)
+        return through and 0 < one.silence <= RELAY_BOUND_SECONDS
+
+    return excused
+
+
 def relay_goes_home(cluster: Cluster, server: str) -> None:
     """What an operator does when a server is back while calls are up: its relay has to be empty."""
     words = ("-e", f"node={server}")
@@ -150,3 +164,17 @@ def begun(cluster: Cluster, *more: str) -> dict[str, int]:
     """How many calls each PBX node has had since it started; `more` names servers besides."""
     count = "asterisk -rx 'core show calls' | awk '/processed/ {print $1}'"
     return {name: int(cluster.lab.shell(name, count)) for name in (*cluster.servers, *more)}
+
+
+def drains(cluster: Cluster) -> dict[str, list[str]]:
+    """Lines of the destination lists that say somebody is drained, by edge."""
+    found = {}
+    for name in cluster.servers:
+        script = "grep drain= /var/lib/ringmain/dispatcher.list | grep -v '^#' || true"
+        found[name] = cluster.lab.shell(name, script).split("\n")[:-1]
+    return found
+
+
+def run_id() -> str:
+    """As a run names itself."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())

@@ -391,3 +391,71 @@ def test_alone_or_without_a_list_nothing_changes(tmp_path: Path) -> None:
     (tmp_path / "dispatcher.list").unlink()
     agent.learn_drains({**settings_of(tmp_path, 9), "dispatcher_file": str(tmp_path / "none")})
     assert not (tmp_path / "none").exists()
+
+
+class Relay:
+    """A relay that answers pings when it is told to."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(2)
+        self.at = list(map(str, self.socket.getsockname()))
+
+    def answer(self, prefix: bytes = b"") -> None:
+        request, client = self.socket.recvfrom(4096)
+        cookie, _space, rest = request.partition(b" ")
+        assert rest == b"d7:command4:pinge"
+        self.socket.sendto(prefix + cookie + b" d6:result4:ponge", client)
+
+
+@pytest.fixture
+def relays(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two of them, numbers 21 and 22, the service's part that asks them, and Kamailio."""
+    monkeypatch.setattr(agent.Relays, "WINDOW", 0.1)
+    both = [Relay(), Relay()]
+    kamailio = Kamailio()
+    asking = agent.Relays("127.0.0.1", {"21": both[0].at, "22": both[1].at}, kamailio)
+    yield both, asking, kamailio
+    for one in (*both, asking):
+        one.socket.close()
+
+
+def turn(asking: Any, *answers: Callable[[], None]) -> None:
+    thread = threading.Thread(target=asking.turn)
+    thread.start()
+    for answer in answers:
+        answer()
+    thread.join()
+
+
+def test_a_relay_is_away_after_three_questions_and_until_it_answers(relays: Any) -> None:
+    (one, other), asking, kamailio = relays
+    turn(asking, one.answer, other.answer)
+    turn(asking, one.answer)
+    turn(asking, one.answer)
+    assert kamailio.calls == []
+    turn(asking, one.answer)
+    turn(asking, one.answer)
+    assert kamailio.calls == [("htable.seti", ["away", "22", 1])] * 2
+    for _question in range(4):
+        other.socket.recvfrom(4096)
+    turn(asking, one.answer, other.answer)
+    assert kamailio.calls[2:] == [("htable.delete", ["away", "22"])]
+
+
+def test_an_answer_to_an_earlier_question_is_none_to_this_one(relays: Any) -> None:
+    (one, other), asking, kamailio = relays
+    for _question in range(3):
+        turn(asking, one.answer, lambda: other.answer(b"0"))
+    assert kamailio.calls == [("htable.seti", ["away", "22", 1])]
+
+
+def test_a_kamailio_that_is_away_is_told_again(relays: Any) -> None:
+    (one, _other), asking, kamailio = relays
+    kamailio.away = True
+    for _question in range(3):
+        turn(asking, one.answer)
+    kamailio.away = False
+    turn(asking, one.answer)
+    assert kamailio.calls == [("htable.seti", ["away", "22", 1])]

@@ -126,6 +126,10 @@ def deaf(nodes: Nodes) -> None:
     nodes["srv2"]["node"]["edge"]["destinations"][2]["state"] = "IP"
 
 
+def relay_away(nodes: Nodes) -> None:
+    nodes["srv2"]["node"]["edge"]["destinations"][3]["state"] = "away"
+
+
 def another_list(nodes: Nodes) -> None:
     nodes["srv2"]["node"]["edge"]["differences"] = ["set 1: sip:x is disabled in the process"]
 
@@ -185,6 +189,7 @@ MAYBE = "is at none of the edges that answer; srv1 may hold it"
         (apart, ["the addresses are apart: outside at srv1, inside at srv2"]),
         (not_ready, ["srv2: its edge is not ready: 503 Locations Not Synchronised"]),
         (deaf, ["srv2: its edge gets no answer from PBX srv3"]),
+        (relay_away, ["srv2: its edge gets no answer from the relay of srv1"]),
         (
             another_list,
             [

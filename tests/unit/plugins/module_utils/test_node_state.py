@@ -105,3 +105,13 @@ def test_a_list_is_described_with_what_the_process_makes_of_it() -> None:
         (2, "a", "", ""),
     ]
     assert node_state.process_flags(None) == {}
+
+
+def test_a_relay_that_an_edge_hears_nothing_of_is_away() -> None:
+    listed = parse("1 sip:192.0.2.1:5080 0 0 number=2001\n2 sip:192.0.2.1:2223 32 0 number=2001\n")
+    dump = [{"entry": 1, "size": 1, "slot": [{"name": "2001", "value": 1, "type": "int"}]}]
+    silent = node_state.silent_relays(dump)
+    assert silent == {"2001"}
+    found = node_state.describe_destinations(listed, {}, silent)
+    assert [each["state"] for each in found] == ["", node_state.AWAY]
+    assert node_state.silent_relays(None) == set()

@@ -6,7 +6,8 @@
 ``prepare`` runs before Kamailio starts and makes sure that both SQLite files exist and are sound,
 and that the list of destinations says of drains what the other edges say.
 ``run`` stays: it copies the edge_* views whenever they changed and tells Kamailio, it lets only the
-holder of the outside address ping phones behind NAT, and has Kamailio tell other edges the drains.
+holder of the outside address ping phones behind NAT, has Kamailio tell other edges the drains, and
+asks the relays whether they are there, so that no call waits for one that is not.
 
 Without the database the last good copy goes on serving; nothing here stands in a call's way.
 """
@@ -14,6 +15,7 @@ Without the database the last good copy goes on serving; nothing here stands in 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import grp
 import importlib
 import json
@@ -23,6 +25,7 @@ import pwd
 import socket
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -375,6 +378,72 @@ def holds_address(address: str) -> bool:
     return True
 
 
+# --- relays ---------------------------------------------------------------------------------
+
+
+class Relays:
+    """Which relays give no answer, asked each half second; Kamailio's table C(away) has them."""
+
+    WINDOW = 0.5
+    """Seconds between two questions, all of which an answer may take."""
+    MISSES = 3
+    """So many questions without an answer, and a relay is away."""
+
+    def __init__(
+        self,
+        own: str,
+        relays: dict[str, tuple[str, int]],
+        kamailio: Callable[[str, list[Any]], Any],
+    ) -> None:
+        self.peers = {(host, int(port)): number for number, (host, port) in relays.items()}
+        self.kamailio = kamailio
+        self.missed = dict.fromkeys(relays, 0)
+        # From the host's own address: a relay's may be here only as a guest.
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((own, 0))
+
+    def turn(self) -> None:
+        """Ask all, listen for one window, tell Kamailio who is away, and who is back."""
+        token = os.urandom(4).hex()
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                self.socket.sendto(f"{token} d7:command4:pinge".encode(), peer)
+        here = self.listen(token.encode(), time.monotonic() + self.WINDOW)
+        for peer, number in self.peers.items():
+            was_away = self.missed[number] >= self.MISSES
+            self.missed[number] = 0 if number in here else self.missed[number] + 1
+            if self.missed[number] >= self.MISSES:
+                if not was_away:
+                    log.warning("relay %s gives no answer: no new calls for it", peer[0])
+                self.tell("htable.seti", ["away", number, 1])
+            elif was_away:
+                log.info("relay %s answers again", peer[0])
+                self.tell("htable.delete", ["away", number])
+
+    def listen(self, token: bytes, end: float) -> set[str]:
+        """The relays that answered this question, heard until the whole window is over."""
+        here = set()
+        while (left := end - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                answer, peer = self.socket.recvfrom(4096)
+            except OSError:  # its time is over, or somebody has no such port
+                continue
+            if peer in self.peers and answer.startswith(token):
+                here.add(self.peers[peer])
+        return here
+
+    def tell(self, method: str, params: list[Any]) -> None:
+        """Say it to Kamailio; one that is away hears it with the next question."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self.kamailio(method, params)
+
+    def run(self) -> None:
+        """Repeat for ever."""
+        while True:
+            self.turn()
+
+
 # --- the service ----------------------------------------------------------------------------
 
 
@@ -486,12 +555,13 @@ def main(arguments: list[str]) -> int:
     if options.command == "prepare":
         prepare(settings)
         return 0
-    agent = Agent(
-        settings,
-        kamailio=lambda method, params: call_kamailio(settings["rpc_socket"], method, params),
-        database=lambda: connect(settings),
-    )
-    agent.run()
+
+    def kamailio(method: str, params: list[Any]) -> Any:
+        return call_kamailio(settings["rpc_socket"], method, params)
+
+    relays = Relays(settings["address"], settings["relays"], kamailio)
+    threading.Thread(target=relays.run, daemon=True).start()
+    Agent(settings, kamailio, database=lambda: connect(settings)).run()
     return 0
 
 
