@@ -9,6 +9,7 @@ share are in test_database_faults.py.
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.cluster import Cluster
 from support.database import Database
-from support.lab import everywhere
+from support.lab import ROOT, everywhere
 from support.playbooks import excerpt, play
 from support.postgresql import PATRONICTL, Postgres
 from support.show import BEFORE_SECONDS, Show
@@ -26,9 +27,12 @@ from test_database_faults import another
 PROCESS_SECONDS = 15.0
 HOST_SECONDS = 30.0
 SWITCHOVER_SECONDS = 3.0
+# For so long calls are made while `restart.yml` is under way.
+RESTART_SECONDS = 60.0
 # From power-on of a server that makes two of three.
 BACK_SECONDS = 60.0
 
+RESTART = ROOT / "playbooks" / "restart.yml"
 CERTIFICATE = "/etc/ringmain/tls/cert.pem"
 
 
@@ -53,6 +57,28 @@ def test_switchover(whole: Cluster, show: Show, postgres: Postgres) -> None:
         assert postgres.primary() == heir
         seen.append(rows.longest - rows.stall)
     assert min(seen) <= SWITCHOVER_SECONDS, seen
+
+
+def test_restart_hands_over(
+    whole: Cluster, show: Show, postgres: Postgres, tmp_path: Path
+) -> None:
+    """Patroni waits for a restart everywhere: `restart.yml` takes the primary last, and moves the
+    writes before it does."""
+    primary = postgres.primary()
+    before = {name: whole.process(name, "patroni") for name in whole.servers}
+    inputs = {"ringmain_database_engine": "postgresql", "postgresql_open_files": 65000}
+    words = ("-e", json.dumps(inputs))
+    site = play(excerpt(("postgresql",), tmp_path), *words)
+    assert site.code == 0, site.output
+    assert {name: whole.process(name, "patroni") for name in whole.servers} == before
+    runs = []
+    spared = another(whole, primary)
+    seconds, bound = RESTART_SECONDS, SWITCHOVER_SECONDS
+    show("restart.yml", lambda: runs.append(play(RESTART, *words)), spared, seconds, bound)
+    assert runs[0].code == 0, runs[0].output
+    after = {name: whole.process(name, "patroni") for name in whole.servers}
+    assert [name for name in whole.servers if before[name] == after[name]] == []
+    assert postgres.primary() != primary
 
 
 def test_patroni_frozen(whole: Cluster, show: Show, postgres: Postgres) -> None:

@@ -129,8 +129,10 @@ class Database:
         return takers.pop()
 
     def _taker(self, asked: str) -> str:
-        listed = dict(line.split() for line in self.lab.python(asked, LISTED).splitlines())
-        up = [name for name, status in listed.items() if status == "UP"]
+        lines = self.lab.python(asked, LISTED).splitlines()
+        listed = dict(line.split(None, 1) for line in lines)
+        # "UP 1/2": it takes traffic, and failed a check.
+        up = [name for name, status in listed.items() if status.startswith("UP")]
         assert up, f"{asked} sees no server that takes writes: {listed}"
         return up[0]
 
