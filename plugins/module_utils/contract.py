@@ -877,9 +877,10 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
     C(ports) (name to int), C(members) (function to list of C(name), C(address)),
     C(relays) (in order: C(name) of the host that is its home, C(number) from 1, C(address) for
     control and inside media, C(outside_address)), C(relays_float) (bool: whether these addresses
-    move to another media host when theirs is gone), C(relays_at_edges) (name of the host to the
-    number by which edges know its relay),
-    C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions)),
+    move to another media host when theirs is gone),
+    C(hosts) (name to C(address), C(outside_address), C(cores), C(memory_mb), C(functions),
+    C(through) (parameters of a URI with which edges lead a test call through its PBX node and its
+    relay)),
     C(tenants) (list of C(name), C(domain)), C(verify) (C(tenant), C(domain), C(caller),
     C(callee), C(echo)), C(tiers) (function to what it carries), C(remarks) (list of str).
     Each host also has C(limits), C(expected), and C(own_limits) (names of limits that
@@ -926,6 +927,7 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
                 "cores": int(hosts[name]["ringmain_cores"]),
                 "memory_mb": int(hosts[name]["ringmain_memory_mb"]),
                 "functions": _functions_of(name, members),
+                "through": _through(name, inputs, hosts, members, relays),
                 "limits": sized.limits[name],
                 "own_limits": sized.own[name],
                 "expected": sized.expected[name],
@@ -933,7 +935,6 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             for name in _server_names(members)
         },
         "relays": relays,
-        "relays_at_edges": {each["name"]: dispatcher.number(each["address"]) for each in relays},
         "relays_float": bool(inputs.get("ringmain_media_addresses")),
         "tiers": sized.tiers,
         "remarks": sized.remarks,
@@ -946,6 +947,18 @@ def make_plan(inputs: Inputs, hosts: Hosts, members: Members) -> dict[str, t.Any
             "echo": VERIFY_ECHO,
         },
     }
+
+
+def _through(
+    name: str, inputs: Inputs, hosts: Hosts, members: Members, relays: list[dict[str, t.Any]]
+) -> str:
+    """Parameters of a URI that name a host's PBX node and relay; empty where it has neither."""
+    node = hosts[name].get("ringmain_address")
+    parts = [f";node={node}:{inputs['ringmain_ports']['pbx_sip']}"] * (
+        name in members.get("pbx", ())
+    )
+    parts += [f";relay={dispatcher.number(r['address'])}" for r in relays if r["name"] == name]
+    return "".join(parts)
 
 
 def _relays(inputs: Inputs, hosts: Hosts, members: Members) -> list[dict[str, t.Any]]:

@@ -59,9 +59,7 @@ def test_switchover(whole: Cluster, show: Show, postgres: Postgres) -> None:
     assert min(seen) <= SWITCHOVER_SECONDS, seen
 
 
-def test_restart_hands_over(
-    whole: Cluster, show: Show, postgres: Postgres, tmp_path: Path
-) -> None:
+def test_restart_hands_over(whole: Cluster, show: Show, postgres: Postgres, tmp_path: Path) -> None:
     """Patroni waits for a restart everywhere: `restart.yml` takes the primary last, and moves the
     writes before it does."""
     primary = postgres.primary()

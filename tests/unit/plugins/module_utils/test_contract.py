@@ -683,7 +683,7 @@ def test_relays_with_floating_addresses(cluster: Cluster) -> None:
         "address": "10.20.0.22",
         "outside_address": "203.0.113.22",
     }
-    assert plan["relays_at_edges"]["srv2"] == "20000022"
+    assert plan["hosts"]["srv2"]["through"] == ";node=10.20.0.12:5080;relay=20000022"
 
 
 @pytest.mark.parametrize(
@@ -998,6 +998,7 @@ def test_the_plan(cluster: Cluster) -> None:
                 "cores": 8,
                 "memory_mb": 16384,
                 "functions": ["edge", "media", "pbx", "database", "storage"],
+                "through": f";node=10.20.0.1{n}:5080;relay=2000001{n}",
             }
             for n in (1, 2, 3)
         },
@@ -1010,7 +1011,6 @@ def test_the_plan(cluster: Cluster) -> None:
             }
             for n in (1, 2, 3)
         ],
-        "relays_at_edges": {f"srv{n}": f"2000001{n}" for n in (1, 2, 3)},
         "relays_float": False,
         "tenants": [
             {"name": "acme", "domain": "acme.voice.example.com"},
