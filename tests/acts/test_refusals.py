@@ -1,16 +1,19 @@
 # SPDX-FileCopyrightText: Ringmain contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What site.yml refuses before it touches anything, on a cluster of either engine."""
+"""What playbooks refuse before it touches anything, on a cluster of either engine."""
 
 from __future__ import annotations
 
 from support.cluster import Cluster, snapshot
 from support.database import ENGINES, Database
+from support.lab import ROOT
 from support.playbooks import SITE, play
 
 # Far above whatever this release runs on.
 LEVEL = 999
+
+RESTART = ROOT / "playbooks" / "restart.yml"
 
 
 def refused(cluster: Cluster, engine: str, *words: str) -> None:
@@ -48,3 +51,19 @@ def test_schema_outside_of_the_range(whole: Cluster, database: Database) -> None
         refused(whole, database.engine.name, f"has schema level {LEVEL}", "use the newer release")
     finally:
         whole.lab.shell(server, ask % f"DELETE FROM ringmain_level WHERE level = {LEVEL}")
+
+
+def test_a_server_that_is_not_reached(whole: Cluster) -> None:
+    """No rolling run begins while a server is off; it says which, and takes no other."""
+    lost = whole.servers[-1]
+    whole.lab.power_off(lost)
+    try:
+        outcome = play(RESTART, "-e", "rollout_all=true")
+    finally:
+        whole.lab.power_on(lost)
+    told = " ".join(outcome.output.split())
+    assert outcome.code != 0, outcome.output
+    assert "nothing was touched" in told, outcome.output
+    assert f"{lost} is not reached: mend it first" in told, outcome.output
+    assert "the database is not whole" in told, outcome.output
+    assert outcome.changes() == []
