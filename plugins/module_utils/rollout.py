@@ -172,7 +172,8 @@ def decide(
         state = states[name]
         if state is None:
             decision.refusals.append(
-                f"{name} is not reached: mend it first, or name the other servers with nodes"
+                f"{name} is not reached: mend it first, or name the other servers with "
+                "rollout_nodes"
             )
             continue
         _take(decision, intention, name, functions[name], state, marks.get(name, {}))
@@ -270,7 +271,7 @@ def _take(
     if foreign:
         decision.refusals.append(
             f"{name} is drained by {', '.join(repr(mark) for mark in foreign)}: undrain it first, "
-            "or name the other servers with nodes"
+            "or name the other servers with rollout_nodes"
         )
         return
     services = waiting(state, intention.services)

@@ -20,7 +20,7 @@ STATEMENT = (
 )
 LEVELS = (
     "__schema_level: 1\n__schema_runs_on: [1, 2]\n",
-    "__schema_level: 2\n__schema_runs_on: [2, 3]\n",
+    "__schema_level: 2\n__schema_runs_on: [1, 3]\n",
 )
 
 

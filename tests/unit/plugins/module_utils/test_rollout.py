@@ -185,7 +185,8 @@ def test_what_an_operator_has_drained_is_left_alone_and_counts_as_missing() -> N
     mark(states, "pbx1", "disk:anna")
     found = asked(states, STANDARD)
     assert found.refusals == [
-        "pbx1 is drained by 'disk:anna': undrain it first, or name the other servers with nodes"
+        "pbx1 is drained by 'disk:anna': undrain it first, or name the other servers with "
+        "rollout_nodes"
     ]
     found = asked(states, STANDARD, nodes=("pbx2", "pbx3"))
     assert found.order == ["pbx2", "pbx3"]
