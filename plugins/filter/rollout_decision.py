@@ -34,7 +34,9 @@ options:
     type: str
     required: true
   nodes:
-    description: Names of the servers to take, as a list or with commas; all that need it if empty.
+    description:
+      - Names of the servers to take, or of functions for all their servers, as a list or with
+        commas; all that need it if empty.
     type: raw
     default: []
   services:

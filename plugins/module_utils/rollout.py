@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.ringmain.voip.plugins.module_utils.dispatcher import SETS
 
@@ -53,7 +53,8 @@ State = Mapping[str, t.Any]
 
 @dataclass(frozen=True)
 class Intention:
-    """What an operator asks for. C(nodes) and C(services) empty: all that need it."""
+    """What an operator asks for. C(nodes) (of servers, or of functions for all of theirs) and
+    C(services) empty: all that need it."""
 
     action: str
     run_id: str
@@ -163,6 +164,7 @@ def decide(
     """
     decision = Decision()
     marks = drains(states)
+    intention = replace(intention, nodes=_named(intention.nodes, functions))
     _check_words(decision, intention, functions)
     if decision.refusals:
         return decision
@@ -183,6 +185,15 @@ def decide(
     if decision.refusals:
         decision.order = []
     return decision
+
+
+def _named(names: Sequence[str], functions: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Servers by name; a function that is no server's name stands for all its servers."""
+    found: list[str] = []
+    for name in names:
+        tier = name in TIERS and name not in functions
+        found += [server for server in functions if name in functions[server]] if tier else [name]
+    return tuple(dict.fromkeys(found))
 
 
 def _check_words(

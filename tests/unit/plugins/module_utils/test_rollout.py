@@ -153,6 +153,13 @@ def test_services_and_nodes_narrow_a_run() -> None:
     assert (found.order, found.services) == (["srv2"], {"srv2": ["asterisk"]})
 
 
+def test_a_function_stands_for_all_its_servers() -> None:
+    states = cluster(STANDARD, "asterisk", "kamailio")
+    assert asked(states, STANDARD, nodes=("pbx",)).order == ["pbx1", "pbx2", "pbx3"]
+    named = {**STANDARD, "pbx": ["edge"]}
+    assert asked(cluster(named, "kamailio"), named, nodes=("pbx",)).order == ["pbx"]
+
+
 def test_everything_takes_all_functions_of_all() -> None:
     found = asked(cluster(SMALL), action="reboot", everything=True)
     assert found.drains == {name: ["pbx", "media", "edge"] for name in SMALL}
