@@ -39,7 +39,6 @@ class Daemon:
 # A frozen Kamailio is asked each second and given up after the second answer that is missing; a
 # frozen keepalived is found by the others, who take the addresses, within their 0.8 s.
 DAEMONS = (
-    Daemon("asterisk"),
     Daemon("kamailio", holder=True, killed=1.0, frozen=4.0),
     Daemon("keepalived", holder=True, killed=1.0, frozen=1.0),
     Daemon("rtpengine-daemon", relays=True),
@@ -52,8 +51,17 @@ DAEMONS = (
 )
 
 
-@pytest.mark.parametrize("signal", ["SIGKILL", "SIGSTOP"])
-@pytest.mark.parametrize("daemon", DAEMONS, ids=lambda daemon: daemon.unit)
+ROWS = [
+    (daemon, signal)
+    for daemon in DAEMONS
+    for signal in ("SIGKILL", "SIGSTOP")
+    if (daemon.unit, signal) != ("rtpengine-daemon", "SIGKILL")
+]
+NAMES = [f"{signal}-{daemon.unit}" for daemon, signal in ROWS]
+
+
+# What happens to Asterisk, and SIGKILL of a relay, are in test_rolling_faults.py.
+@pytest.mark.parametrize(("daemon", "signal"), ROWS, ids=NAMES)
 def test_daemon(
     cluster: Cluster, traffic: Traffic, rolling: Rolling, daemon: Daemon, signal: str
 ) -> None:
@@ -66,7 +74,7 @@ def test_daemon(
         cluster.lab.shell(struck[-1], words)
 
     def strike(fault: Fault) -> None:
-        struck.append(server(cluster, daemon.holder))
+        struck.append(cluster.holder() if daemon.holder else cluster.bystander())
         relays[:] = [cluster.relay_outside(struck[-1])] if daemon.relays else []
         fault.happens()
         send(signal)
@@ -98,7 +106,7 @@ def test_server(
     relays: list[str] = []
 
     def strike(fault: Fault) -> None:
-        struck.append(server(cluster, holder))
+        struck.append(cluster.holder() if holder else cluster.bystander())
         relays[:] = [cluster.relay_outside(struck[-1])]
         fault.happens()
         if link == "power":
@@ -133,7 +141,7 @@ def test_server(
 
 def test_relay_that_no_edge_reaches(cluster: Cluster, rolling: Rolling) -> None:
     """A relay that still relays and takes no commands: its calls go on, new ones go elsewhere."""
-    struck = server(cluster, holder=False)
+    struck = cluster.bystander()
 
     def strike(fault: Fault) -> None:
         fault.happens()
@@ -148,7 +156,7 @@ def test_edges_that_do_not_see_each_other(
 ) -> None:
     """Two of the edges hear neither each other's VRRP nor each other's locations; all others hear
     both: for a while both have the addresses."""
-    holder, other = server(cluster, holder=True), server(cluster, holder=False)
+    holder, other = cluster.holder(), cluster.bystander()
 
     def strike(fault: Fault) -> None:
         fault.happens()
@@ -188,12 +196,6 @@ def mend(cluster: Cluster) -> None:
     """Let everything through again, everywhere."""
     for name in cluster.servers:
         cluster.lab.shell(name, f"nft destroy table inet {CUT}")
-
-
-def server(cluster: Cluster, holder: bool) -> str:
-    """The one that holds the addresses, or the first other one."""
-    found = cluster.holder()
-    return found if holder else next(name for name in cluster.servers if name != found)
 
 
 def cut(*sides: str) -> str:

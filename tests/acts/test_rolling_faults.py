@@ -9,13 +9,22 @@ The calls go on by themselves from one act to the next; each act judges its own 
 from __future__ import annotations
 
 from support.cluster import Cluster
-from support.rolling import WHOLE_SECONDS, Expected, Rolling, of_a_relay, relay_goes_home, send
+from support.rolling import (
+    RELAY_BOUND_SECONDS,
+    WHOLE_SECONDS,
+    Expected,
+    Rolling,
+    of_a_relay,
+    relay_goes_home,
+    send,
+)
 from support.traffic import Fault, Traffic
 
 CONTROL_SECONDS = 20.0
 PBX_SECONDS = 12.0
 THAWED_SECONDS = 12.0
 EDGE_SECONDS = 12.0
+RELAY_SECONDS = 8.0
 
 # A frozen PBX node is passed over when it has given no answer for fr_timer, 1.5 s.
 FROZEN_BOUND_SECONDS = 2.0
@@ -56,6 +65,29 @@ def test_frozen_pbx(cluster: Cluster, rolling: Rolling) -> None:
 
     expected = Expected(PBX_SECONDS, bound=FROZEN_BOUND_SECONDS, undo=thaw, after=THAWED_SECONDS)
     rolling("SIGSTOP of Asterisk", strike, expected)
+
+
+def test_killed_relay(cluster: Cluster, rolling: Rolling) -> None:
+    """SIGKILL of RTPEngine: it comes back with its sessions, and its calls are heard again."""
+    relays: list[str] = []
+
+    def strike(fault: Fault) -> None:
+        server = cluster.bystander()
+        relays[:] = [cluster.relay_outside(server)]
+        process = cluster.process(server, "rtpengine-daemon")
+        fault.happens(send(cluster.lab, server, "SIGKILL", process))
+
+    def silence(fault: Fault) -> float:
+        return max((one.silence for one in fault.verdict.dropped), default=0.0)
+
+    expected = Expected(
+        RELAY_SECONDS,
+        figure="silence",
+        measure=silence,
+        bound=RELAY_BOUND_SECONDS,
+        excused=of_a_relay(relays),
+    )
+    rolling("SIGKILL of a relay", strike, expected)
 
 
 def test_power_cut_of_the_holder(cluster: Cluster, traffic: Traffic, rolling: Rolling) -> None:

@@ -23,12 +23,6 @@ BROKEN = "ringmain_act_broken"
 BOOT = "systemctl show -P UserspaceTimestampMonotonic"
 
 
-def other(cluster: Cluster) -> str:
-    """A server that does not hold the addresses."""
-    holder = cluster.holder()
-    return next(name for name in cluster.servers if name != holder)
-
-
 def drop(cluster: Cluster, server: str, rule: str) -> None:
     """Let a server drop something that comes in."""
     chain = f"chain input {{ type filter hook input priority -400; {rule} drop; }}"
@@ -55,7 +49,7 @@ def stopped(
     """
 
     def strike(_fault: Any) -> None:
-        victim, run = other(cluster), run_id()
+        victim, run = cluster.bystander(), run_id()
         told = {
             "rollout_nodes": [victim],
             "rollout_all": True,

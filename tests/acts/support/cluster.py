@@ -83,6 +83,11 @@ class Cluster:
         assert len(found) == 1, self.evidence("who holds the floating addresses?", [str(found)])
         return found[0]
 
+    def bystander(self) -> str:
+        """The first server that does not hold the floating addresses."""
+        holder = self.holder()
+        return next(name for name in self.servers if name != holder)
+
     @property
     def outside_network(self) -> str:
         """The first three numbers of all outside addresses."""
