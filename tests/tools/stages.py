@@ -69,7 +69,7 @@ STAGES = [
         + "".join(
             f" tests/acts/test_{name}.py"
             for name in (
-                *("load", "faults", "firewall", "recovery", "repair", "second_run"),
+                *("load", "faults", "ban", "firewall", "recovery", "repair", "second_run"),
                 *("refusals", "look_and_wait", "host"),
             )
         ),
@@ -81,7 +81,7 @@ STAGES = [
         "rolling",
         14,
         f"{IN_LAB} pytest -s --standing 40 tests/acts/test_rolling_faults.py"
-        " tests/acts/test_rolling.py -k 'control or killed_pbx or frozen_pbx or upgrade'",
+        " tests/acts/test_rolling.py::test_upgrade_goes_on_where_it_was_killed",
         ("small",),
     ),
     # The other engine, in a lab of its own that takes the place of this one.
@@ -89,7 +89,8 @@ STAGES = [
         "postgresql",
         8,
         "tests/tools/postgresql tests/acts/test_database_faults.py::test_killed"
-        " tests/acts/test_postgresql.py::test_switchover tests/acts/test_refusals.py",
+        " tests/acts/test_postgresql.py::test_switchover"
+        " tests/acts/test_postgresql.py::test_restart_hands_over tests/acts/test_refusals.py",
         ("asterisk",),
     ),
 ]

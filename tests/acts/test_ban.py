@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who tries names and passwords hears nothing any more, on the edge that has the address."""
+
+from __future__ import annotations
+
+import json
+
+from support.cluster import Cluster
+from support.lab import Lab
+
+PROBE = "probe1"
+
+# Role kamailio's kamailio_ban_refusals: with so many the address is banned.
+REFUSALS = 30
+
+# Sends so many registrations to a domain that nobody has, then asks whether anybody is there;
+# prints the status of each answer, 0 where there is none.
+ASK = """
+import os, socket, sys
+proxy, count = sys.argv[1], int(sys.argv[2])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+    phone.settimeout(1)
+    phone.connect((proxy, 5060))
+    here = "%s:%d" % phone.getsockname()
+    for method in ["REGISTER"] * count + ["OPTIONS"]:
+        token = os.urandom(8).hex()
+        phone.send("\\r\\n".join((
+            f"{method} sip:nobody.invalid SIP/2.0",
+            f"Via: SIP/2.0/UDP {here};rport;branch=z9hG4bK{token}",
+            f"From: <sip:1@nobody.invalid>;tag={token}",
+            "To: <sip:1@nobody.invalid>",
+            f"Call-ID: {token}",
+            f"CSeq: 1 {method}",
+            f"Contact: <sip:1@{here}>",
+            "Max-Forwards: 70",
+            "Content-Length: 0",
+            "",
+            "",
+        )).encode())
+        try:
+            print(phone.recv(4096).split()[1].decode())
+        except socket.timeout:
+            print(0)
+"""
+
+# Takes back what the edge has noted of an address.
+FORGIVE = """
+import json, socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+    client.bind("")
+    client.settimeout(3)
+    client.connect("/run/kamailio/rpc.sock")
+    for table in ("banned", "refused"):
+        request = {"jsonrpc": "2.0", "id": 1, "method": "htable.delete"}
+        request["params"] = [table, sys.argv[1]]
+        client.send(json.dumps(request).encode())
+        client.recv(65536)
+"""
+
+
+def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster) -> None:
+    """One refusal less than the limit is answered, one more ends in silence; others are served."""
+    proxy, holder = whole.addresses.outside_ip, whole.holder()
+    probe = json.loads(lab.shell(PROBE, "ip -json -4 address show dev outside"))
+    address = probe[0]["addr_info"][0]["local"]
+    lab.python(holder, FORGIVE, address)
+    try:
+        before = lab.python(PROBE, ASK, proxy, str(REFUSALS - 1)).split()
+        assert before == ["403"] * (REFUSALS - 1) + ["200"]
+        after = lab.python(PROBE, ASK, proxy, "2").split()
+        assert after == ["403", "0", "0"]
+        neighbour = whole.bystander()
+        assert lab.python(neighbour, ASK, proxy, "0").split() == ["200"]
+    finally:
+        lab.python(holder, FORGIVE, address)
+    assert lab.python(PROBE, ASK, proxy, "0").split() == ["200"]
