@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from support.booth import Booth
 from support.cluster import Cluster
 from support.lab import Lab
 
@@ -52,7 +53,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
     client.bind("")
     client.settimeout(3)
     client.connect("/run/kamailio/rpc.sock")
-    for table in ("banned", "refused"):
+    for table in ("banned", "refused", "served"):
         request = {"jsonrpc": "2.0", "id": 1, "method": "htable.delete"}
         request["params"] = [table, sys.argv[1]]
         client.send(json.dumps(request).encode())
@@ -60,13 +61,19 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
 """
 
 
-def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster) -> None:
-    """One refusal less than the limit is answered, one more ends in silence; others are served."""
+def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster, booth: Booth) -> None:
+    """One refusal less than the limit is answered, one more ends in silence; others are served.
+
+    Not where phones have registered from the same address: there it takes ten times as many.
+    """
+    assert booth.call().answered
     proxy, holder = whole.addresses.outside_ip, whole.holder()
     probe = json.loads(lab.shell(PROBE, "ip -json -4 address show dev outside"))
     address = probe[0]["addr_info"][0]["local"]
-    lab.python(holder, FORGIVE, address)
     try:
+        office = lab.python(PROBE, ASK, proxy, str(REFUSALS + 1)).split()
+        assert office == ["403"] * (REFUSALS + 1) + ["200"]
+        lab.python(holder, FORGIVE, address)
         before = lab.python(PROBE, ASK, proxy, str(REFUSALS - 1)).split()
         assert before == ["403"] * (REFUSALS - 1) + ["200"]
         after = lab.python(PROBE, ASK, proxy, "2").split()

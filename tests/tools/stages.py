@@ -69,7 +69,7 @@ STAGES = [
         + "".join(
             f" tests/acts/test_{name}.py"
             for name in (
-                *("load", "faults", "ban", "firewall", "recovery", "repair", "second_run"),
+                *("load", "ban", "faults", "firewall", "recovery", "repair", "second_run"),
                 *("refusals", "look_and_wait", "host"),
             )
         ),
