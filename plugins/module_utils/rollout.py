@@ -22,7 +22,8 @@ TIERS = ("pbx", "media", "edge", "database", "storage")
 
 FUNCTIONS_OF = {
     "kamailio": ("edge",),
-    "keepalived": ("edge",),
+    # Floating addresses of relays leave with it, too.
+    "keepalived": ("edge", "media"),
     "rtpengine-daemon": ("media",),
     "asterisk": ("pbx",),
     "mariadb": ("database",),
