@@ -123,6 +123,15 @@ def test_commands_on_a_server() -> None:
     )
 
 
+def test_a_cable_is_pulled_and_put_in_again() -> None:
+    """The server sees it, on this network alone."""
+    carrier = "cat /sys/class/net/outside/carrier /sys/class/net/inside/carrier"
+    lab(LAB, "unplug", "srv1", "inside")
+    assert shell(LAB, "srv1", carrier).split() == ["1", "0"]
+    lab(LAB, "plug", "srv1", "inside")
+    assert shell(LAB, "srv1", carrier).split() == ["1", "1"]
+
+
 def test_ssh_checks_host_keys(slot: int) -> None:
     """By the lab's known_hosts, written when the servers were made."""
     options = ["BatchMode=yes", "StrictHostKeyChecking=yes"]

@@ -101,7 +101,7 @@ def test_daemon(
 def test_server(
     cluster: Cluster, traffic: Traffic, rolling: Rolling, link: str, holder: bool
 ) -> None:
-    """A server without power, or cut off on one side or on both."""
+    """A server without power, or without its cable on one side or on both."""
     struck: list[str] = []
     relays: list[str] = []
 
@@ -112,7 +112,7 @@ def test_server(
         if link == "power":
             cluster.lab.power_off(struck[-1])
         else:
-            cluster.lab.shell(struck[-1], cut(*SIDES[link]))
+            cluster.lab.unplug(struck[-1], *SIDES[link])
 
     def undo() -> None:
         if not struck:
@@ -121,11 +121,11 @@ def test_server(
         if link == "power":
             cluster.lab.power_on(name)
         else:
-            cluster.lab.shell(name, f"nft destroy table inet {CUT}")
+            cluster.lab.plug(name, *SIDES[link])
         cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
         relay_goes_home(cluster, name)
 
-    what = "power cut of" if link == "power" else f"{link} network lost by"
+    what = "power cut of" if link == "power" else f"{link} cable pulled from"
     expected = Expected(
         STRUCK_SECONDS,
         figure="addresses away",
@@ -135,7 +135,7 @@ def test_server(
         undo=undo,
     )
     if link == "both":
-        what = "both networks lost by"
+        what = "both cables pulled from"
     rolling(f"{what} {'the holder' if holder else 'another server'}", strike, expected)
 
 
@@ -196,13 +196,3 @@ def mend(cluster: Cluster) -> None:
     """Let everything through again, everywhere."""
     for name in cluster.servers:
         cluster.lab.shell(name, f"nft destroy table inet {CUT}")
-
-
-def cut(*sides: str) -> str:
-    """Drop all that comes and goes on some sides."""
-    devices = ", ".join(sides)
-    chains = "; ".join(
-        f"chain {hook} {{ type filter hook {hook} priority -400; {way} {{ {devices} }} drop; }}"
-        for hook, way in (("input", "iifname"), ("output", "oifname"))
-    )
-    return f"nft 'table inet {CUT} {{ {chains}; }}'"

@@ -24,6 +24,7 @@ from support.database import Database
 from support.lab import ROOT
 from support.playbooks import SITE, begin, play, until_task
 from support.rolling import DRAIN, UNDRAIN, Expected, Rolling, begun, drains, run_id
+from support.traffic import Traffic
 
 NEXT = ROOT / ".cache" / "asterisk-next"
 NEXT_PLAYBOOKS = next_release.FOLDER / "playbooks"
@@ -64,16 +65,18 @@ def versions(cluster: Cluster) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def changed(cluster: Cluster, database: Database) -> Any:
-    """site.yml of the next release has run with other inputs: the database has its schema, and
-    every daemon that carries calls waits for a restart."""
+def changed(cluster: Cluster, database: Database, traffic: Traffic) -> Any:
+    """site.yml of the next release has run with other inputs, while calls were up: the database
+    has its schema, and every daemon that carries calls waits for a restart."""
     cluster.wait_until_whole(60)
     before = {name: cluster.process(name, "asterisk") for name in cluster.servers}
     other_build.make(NEXT)
     next_release.make()
     words = ("-e", json.dumps({**other_inputs(), "asterisk_packages_dir": str(NEXT)}))
-    outcome = play(NEXT_PLAYBOOKS / "site.yml", *words)
+    with traffic.through("site.yml of the next release") as work:
+        outcome = play(NEXT_PLAYBOOKS / "site.yml", *words)
     assert outcome.code == 0, outcome.output
+    assert work.verdict.clean, traffic.evidence(work.verdict)
     column = "SELECT count(*) FROM cdr WHERE next_release = ''"
     assert int(database.execute(column)) >= 0
     said = " ".join(outcome.output.split())

@@ -55,6 +55,14 @@ class Lab:
         """Switch servers on; returns when they take commands."""
         self.run("start", *names)
 
+    def unplug(self, name: str, *networks: str) -> None:
+        """Pull a server's cables out of networks: it sees that they are not connected."""
+        self.run("unplug", name, *networks)
+
+    def plug(self, name: str, *networks: str) -> None:
+        """Put them in again."""
+        self.run("plug", name, *networks)
+
     def shut_down(self, *names: str) -> None:
         """Shut servers down in order, one after another."""
         for name in names:

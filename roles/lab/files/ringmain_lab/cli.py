@@ -74,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
     ):
         added = command(name, run, text)
         added.add_argument("names", nargs="+", metavar="NAME")
+    for name, run, text in (
+        ("unplug", unplug, "pull a server's cable out of a network"),
+        ("plug", plug, "put it in again"),
+    ):
+        added = command(name, run, text)
+        added.add_argument("name", metavar="NAME")
+        added.add_argument("networks", nargs="+", choices=names.NETWORKS, metavar="NETWORK")
     added = command("exec", execute, "run a command on a server, without SSH")
     added.add_argument("name", metavar="NAME")
     added.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND…")
@@ -417,13 +424,9 @@ def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
     without power cannot.
     """
     wanted = list(wanted)
-    pid = lab.network_process()
     for name in wanted:
-        member = lab.member(name)
-        for net in member.networks if pid else ():
-            port = names.port_name(net, member)
-            at_bridge = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link"]
-            machine.run([*at_bridge, "set", port, "down"], check=False)  # gone if it is off
+        # Its ports are gone if it is off.
+        set_ports(lab, name, lab.member(name).networks, "down", check=False)
     with ThreadPoolExecutor(max_workers=16) as pool:
         groups = [machine.group_of(lab.id, name) for name in wanted]
         list(pool.map(machine.kill_group, groups))
@@ -431,6 +434,29 @@ def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
         # Nothing has told the SSH client that its connection is dead: have it make a new one.
         lab.ssh_control(lab.member(name)).unlink(missing_ok=True)
     machine.say(f"power cut: {', '.join(wanted)}")
+
+
+def set_ports(lab: Lab, name: str, networks: Iterable[str], state: str, check: bool = True) -> None:
+    """Switch a server's ports at the bridges up or down: it sees its cables connected or not."""
+    pid = lab.network_process()
+    member = lab.member(name)
+    for net in networks if pid else ():
+        at_bridge = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link"]
+        machine.run([*at_bridge, "set", names.port_name(net, member), state], check=check)
+
+
+def unplug(lab: Lab, options: argparse.Namespace) -> int:
+    """Pull cables."""
+    checked(lab, [options.name])
+    set_ports(lab, options.name, options.networks, "down")
+    return 0
+
+
+def plug(lab: Lab, options: argparse.Namespace) -> int:
+    """Put them in again."""
+    checked(lab, [options.name])
+    set_ports(lab, options.name, options.networks, "up")
+    return 0
 
 
 def execute(lab: Lab, options: argparse.Namespace) -> int:
