@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 _FILE_NAME = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]+)_(?P<version>[^_/]+)_[a-z0-9-]+\.deb")
@@ -89,3 +89,31 @@ def newer_packages(lines: Iterable[str]) -> list[dict[str, t.Any]]:
             }
             found.append({**match.groupdict(), "jump": len(majors) > 1})
     return found
+
+
+def find_files(
+    packages: Mapping[str, str], listed: Mapping[str, Sequence[str]]
+) -> tuple[list[str], list[str]]:
+    """The paths of package files, and the packages (C(NAME VERSION)) of which there is none.
+
+    C(packages) are versions by name, with the epoch or without; C(listed) are the names of the
+    files in each directory, in the order to look. A file's name has no epoch, or as C(%3a).
+    """
+    found, missing = [], []
+    for package, version in packages.items():
+        plain = re.escape(re.sub(r"^[0-9]+:", "", str(version)))
+        wanted = re.compile(rf"{re.escape(package)}_(?:[0-9]+%3a)?{plain}_[a-z0-9-]+\.deb")
+        path = next(
+            (
+                f"{directory}/{name}"
+                for directory, names in listed.items()
+                for name in names
+                if wanted.fullmatch(name)
+            ),
+            None,
+        )
+        if path:
+            found.append(path)
+        else:
+            missing.append(f"{package} {version}")
+    return found, missing

@@ -8,6 +8,7 @@ import typing as t
 
 import pytest
 from ansible_collections.ringmain.voip.plugins.module_utils.package_files import (
+    find_files,
     missing_files,
     parse_installed,
 )
@@ -94,3 +95,26 @@ def test_an_address_may_be_quoted_and_carry_an_epoch() -> None:
 def test_a_wrong_entry_is_named(entry: dict[str, t.Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         missing_files([entry], {})
+
+
+def test_the_files_of_some_packages_are_found() -> None:
+    listed = {
+        "/first": ["kamailio_6.0.1-1+deb13u2_amd64.deb", "asterisk-config_22.10-1_all.deb"],
+        "/second": ["mariadb-server_1%3a11.8-1_amd64.deb", "asterisk-config_22.10-1_all.deb"],
+    }
+    packages = {
+        "kamailio": "6.0.1-1+deb13u2",
+        "mariadb-server": "1:11.8-1",
+        "asterisk-config": "1:22.10-1",
+        "asterisk": "1:22.10-1",
+        "kamailio-utils-modules": "6.0.1-1+deb13u2",
+    }
+    assert find_files(packages, listed) == (
+        [
+            "/first/kamailio_6.0.1-1+deb13u2_amd64.deb",
+            "/second/mariadb-server_1%3a11.8-1_amd64.deb",
+            "/first/asterisk-config_22.10-1_all.deb",
+        ],
+        ["asterisk 1:22.10-1", "kamailio-utils-modules 6.0.1-1+deb13u2"],
+    )
+    assert find_files({}, listed) == ([], [])
