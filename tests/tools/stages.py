@@ -56,7 +56,7 @@ STAGES = [
     ),
     Stage(
         "small",
-        12,
+        10,
         f"{IN_LAB} molecule test --no-command-borders -s small",
         needs=("asterisk", "servers"),
     ),
@@ -64,7 +64,7 @@ STAGES = [
     # they leave other owners of files behind, which only site.yml puts right.
     Stage(
         "acts",
-        15,
+        14,
         f"{IN_LAB} pytest"
         + "".join(
             f" tests/acts/test_{name}.py"
@@ -76,18 +76,19 @@ STAGES = [
         ("small",),
     ),
     # Faults and planned work under some eighty calls, shorter ones than by `make soak`; the
-    # upgrade last, for it leaves another Asterisk.
+    # upgrade and the way back last, for they leave another configuration.
     Stage(
         "rolling",
-        14,
+        17,
         f"{IN_LAB} pytest -s --standing 40 tests/acts/test_rolling_faults.py"
-        " tests/acts/test_rolling.py::test_upgrade_goes_on_where_it_was_killed",
+        " tests/acts/test_rolling.py::test_upgrade_goes_on_where_it_was_killed"
+        " tests/acts/test_rolling_back.py",
         ("small",),
     ),
     # The other engine, in a lab of its own that takes the place of this one.
     Stage(
         "postgresql",
-        8,
+        10,
         "tests/tools/postgresql tests/acts/test_database_faults.py::test_killed"
         " tests/acts/test_postgresql.py::test_switchover"
         " tests/acts/test_postgresql.py::test_restart_hands_over tests/acts/test_refusals.py",
