@@ -53,11 +53,14 @@ def pip_settings() -> dict[str, str]:
     return settings
 
 
-def local_folders(settings: dict[str, str]) -> set[Path]:
-    """Folders of this machine that pip takes packages from (an index links beside itself)."""
+def local_paths(settings: dict[str, str]) -> set[Path]:
+    """What pip reads on this machine: folders with packages (an index links beside itself), and
+    files, such as constraints and certificates."""
     words = [urlsplit(word).path for value in settings.values() for word in value.split()]
-    folders = {Path(word) for word in words if word.startswith("/") and Path(word).is_dir()}
-    return {folder if folder.parent == Path("/") else folder.parent for folder in folders}
+    paths = {Path(word) for word in words if word.startswith("/")} | {CERTIFICATES}
+    files = {path for path in paths if path.is_file()}
+    folders = {path for path in paths if path.is_dir()}
+    return files | {each if each.parent == Path("/") else each.parent for each in folders}
 
 
 def layer_for(key: str) -> Path:
@@ -70,7 +73,7 @@ def layer_for(key: str) -> Path:
     return TREES / digest
 
 
-def mount(layer: Path, key: str, folders: set[Path]) -> None:
+def mount(layer: Path, key: str, paths: set[Path]) -> None:
     """Put the tree together at `layer`/root; the mounts end with this process's namespace."""
     root = layer / "root"
     for folder in (root, layer / "upper", layer / "work"):
@@ -79,11 +82,14 @@ def mount(layer: Path, key: str, folders: set[Path]) -> None:
     machine.run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)])
     machine.run(["mount", "-t", "proc", "proc", f"{root}/proc"])
     machine.run(["mount", "--rbind", "/dev", f"{root}/dev"])
-    for folder in sorted(folders):
-        (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
-        machine.run(["mount", "--bind", "-o", "ro", str(folder), f"{root}{folder}"])
-    if CERTIFICATES.is_file():
-        machine.run(["mount", "--bind", "-o", "ro", str(CERTIFICATES), f"{root}{CERTIFICATES}"])
+    for path in sorted(paths):
+        there = root / path.relative_to("/")
+        if path.is_dir():
+            there.mkdir(parents=True, exist_ok=True)
+        else:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.touch()
+        machine.run(["mount", "--bind", "-o", "ro", str(path), str(there)])
     (root / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
 
 
@@ -138,7 +144,7 @@ def main() -> int:
         settings = pip_settings()
         with base.ensured(base.machine_archives()) as (key, _built):
             layer = layer_for(key)
-            mount(layer, key, local_folders(settings))
+            mount(layer, key, local_paths(settings))
         root = layer / "root"
         complete = layer / "complete"
         check.copy_collection(Path(f"{root}{CODE}"))
