@@ -71,9 +71,11 @@ def test_restart_hands_over(whole: Cluster, show: Show, postgres: Postgres, tmp_
     assert {name: whole.process(name, "patroni") for name in whole.servers} == before
     runs = []
     spared = another(whole, primary)
-    seconds, bound = RESTART_SECONDS, SWITCHOVER_SECONDS
+    seconds, bound = RESTART_SECONDS, PROCESS_SECONDS
     show("restart.yml", lambda: runs.append(play(RESTART, *words)), spared, seconds, bound)
     assert runs[0].code == 0, runs[0].output
+    moved = [line for line in runs[0].changes() if "Hand over | Move the writes" in line]
+    assert [line.rpartition(": ")[2] for line in moved] == [f"[{primary}]"], runs[0].output
     after = {name: whole.process(name, "patroni") for name in whole.servers}
     assert [name for name in whole.servers if before[name] == after[name]] == []
     assert postgres.primary() != primary
