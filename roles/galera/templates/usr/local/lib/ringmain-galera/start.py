@@ -30,7 +30,7 @@ START_FILE = RUN / "start.json"
 ORDER_FILE = RUN / "bootstrap-order"  # written by a deployment or recovery, for one position
 ENVIRONMENT_FILE = RUN / "bootstrap.env"  # read by mariadb.service for this start only
 OPERATOR_FILE = Path("/run/mysqld/wsrep-new-cluster")  # galera_new_cluster: an operator's word
-POSITION_FILE = Path("/run/mysqld/wsrep-start-position")
+POSITION_FILE = Path("/run/mysqld/ringmain-position")
 ASK_SECONDS = 1.0
 REMIND_SECONDS = 60.0
 
