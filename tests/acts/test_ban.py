@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from support.booth import Booth
 from support.cluster import Cluster
@@ -46,6 +47,44 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
             print(0)
 """
 
+# Registers a name that nobody has with the answer of an account whose hash is known: all zeros.
+FORGE = """
+import hashlib, os, re, socket, sys
+proxy, domain = sys.argv[1:]
+def md5(*words):
+    return hashlib.md5(":".join(words).encode()).hexdigest()
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+    phone.settimeout(2)
+    phone.connect((proxy, 5060))
+    here, uri, proof = "%s:%d" % phone.getsockname(), f"sip:{domain}", ""
+    for number in (1, 2):
+        token = os.urandom(8).hex()
+        phone.send("\\r\\n".join((
+            f"REGISTER {uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP {here};rport;branch=z9hG4bK{token}",
+            f"From: <sip:nobody@{domain}>;tag={token}",
+            f"To: <sip:nobody@{domain}>",
+            f"Call-ID: {token}",
+            f"CSeq: {number} REGISTER",
+            f"Contact: <sip:nobody@{here}>",
+            *([proof] if proof else []),
+            "Max-Forwards: 70",
+            "Content-Length: 0",
+            "",
+            "",
+        )).encode())
+        answer = phone.recv(4096).decode()
+        print(answer.split()[1])
+        if number == 1:
+            nonce = re.search('nonce="([^"]+)"', answer)[1]
+            words = (nonce, "00000001", token, "auth", md5("REGISTER", uri))
+            response = md5("0" * 32, *words)
+            proof = (
+                f'Authorization: Digest username="nobody", realm="{domain}", nonce="{nonce}",'
+                f' uri="{uri}", response="{response}", qop=auth, nc=00000001, cnonce="{token}"'
+            )
+"""
+
 # Takes back what the edge has noted of an address.
 FORGIVE = """
 import json, socket, sys
@@ -83,3 +122,11 @@ def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster, booth: Booth) -> 
     finally:
         lab.python(holder, FORGIVE, address)
     assert lab.python(PROBE, ASK, proxy, "0").split() == ["200"]
+
+
+def test_nobody_is_let_in_by_a_name_that_nobody_has(
+    lab: Lab, whole: Cluster, inventory: Any
+) -> None:
+    """What the edge compares with for an unknown user is no password that anybody could know."""
+    domain = f"acme.{inventory['ringmain_domain']}"
+    assert lab.python(PROBE, FORGE, whole.addresses.outside_ip, domain).split() == ["401", "403"]
