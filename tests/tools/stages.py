@@ -89,8 +89,7 @@ STAGES = [
         "postgresql",
         10,
         "tests/tools/postgresql tests/acts/test_database_faults.py::test_killed"
-        " tests/acts/test_postgresql.py::test_switchover"
-        " tests/acts/test_postgresql.py::test_restart_hands_over tests/acts/test_refusals.py",
+        " tests/acts/test_postgresql.py::test_switchover tests/acts/test_refusals.py",
         ("asterisk",),
     ),
 ]
