@@ -10,6 +10,7 @@ from typing import Any
 
 from support.booth import Booth
 from support.cluster import Cluster
+from support.kamailio import forget
 from support.lab import Lab
 
 PROBE = "probe1"
@@ -85,19 +86,8 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
             )
 """
 
-# Takes back what the edge has noted of an address.
-FORGIVE = """
-import json, socket, sys
-with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-    client.bind("")
-    client.settimeout(3)
-    client.connect("/run/kamailio/rpc.sock")
-    for table in ("banned", "refused", "served"):
-        request = {"jsonrpc": "2.0", "id": 1, "method": "htable.delete"}
-        request["params"] = [table, sys.argv[1]]
-        client.send(json.dumps(request).encode())
-        client.recv(65536)
-"""
+# What the edge notes of an address.
+NOTED = ("banned", "refused", "served")
 
 
 def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster, booth: Booth) -> None:
@@ -112,7 +102,7 @@ def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster, booth: Booth) -> 
     try:
         office = lab.python(PROBE, ASK, proxy, str(REFUSALS + 1)).split()
         assert office == ["403"] * (REFUSALS + 1) + ["200"]
-        lab.python(holder, FORGIVE, address)
+        forget(lab, holder, NOTED, address)
         before = lab.python(PROBE, ASK, proxy, str(REFUSALS - 1)).split()
         assert before == ["403"] * (REFUSALS - 1) + ["200"]
         after = lab.python(PROBE, ASK, proxy, "2").split()
@@ -120,7 +110,7 @@ def test_too_many_refusals_are_a_ban(lab: Lab, whole: Cluster, booth: Booth) -> 
         neighbour = whole.bystander()
         assert lab.python(neighbour, ASK, proxy, "0").split() == ["200"]
     finally:
-        lab.python(holder, FORGIVE, address)
+        forget(lab, holder, NOTED, address)
     assert lab.python(PROBE, ASK, proxy, "0").split() == ["200"]
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,20 @@ class Rolling:
     def __call__(
         self, what: str, strike: Callable[[Fault], object], expected: Expected
     ) -> list[Case]:
-        """All runs, unless the table has as many already.
+        """All runs that the table does not have yet; each is in it once it is over, failed or not.
 
         No attempt may fail, no call be dropped without excuse, no registration be lost.
         """
-        before = self.results.rows().get(what)
-        if before and before["runs"] >= self.count:
-            print(f"{what}: there are {before['runs']} runs in the table already")
-            return []
-        cases = [self._once(what, strike, expected) for _number in range(self.count)]
-        self.results.add(what, row(cases, expected))
+        before = self.results.rows().get(what, {})
+        there = before.get("runs", 0)
+        if there:
+            print(f"{what}: there are {there} of {self.count} runs in the table already")
+        cases = []
+        for _number in range(there, self.count):
+            cases.append(self._once(what, strike, expected))
+            before = row(before, cases[-1], expected)
+            self.results.add(what, before)
+            self._judge(cases[-1], expected)
         return cases
 
     def _once(self, what: str, strike: Callable[[Fault], object], expected: Expected) -> Case:
@@ -104,6 +108,10 @@ class Rolling:
             f"{what}: {expected.figure} {case.measured:.2f} s; answers were late until "
             f"{verdict.late_until:.1f} s after it"
         )
+        return case
+
+    def _judge(self, case: Case, expected: Expected) -> None:
+        verdict = case.verdict
         unexcused = [one for one in verdict.dropped if not expected.excused(one)]
         assert not verdict.failed, self.traffic.evidence(verdict)
         assert not unexcused, self.traffic.evidence(verdict)
@@ -113,26 +121,29 @@ class Rolling:
         assert not missing, f"registered, but not callable: {missing}"
         self.cluster.wait_until_whole(WHOLE_SECONDS)
         assert self.traffic.unknown() == {}
-        return case
 
 
-def row(cases: list[Case], expected: Expected) -> dict[str, Any]:
-    """A row of the table: sums, the middle and the greatest of what was measured."""
-    verdicts = [case.verdict.as_row() for case in cases]
+def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, Any]:
+    """A row of the table with one more run: sums, the middle and the greatest of what was measured.
+
+    ``before`` is the row without it, empty if it is the first.
+    """
+    verdict = case.verdict.as_row()
     total = {
-        name: sum(one[name] for one in verdicts)
+        name: before.get(name, 0) + verdict[name]
         for name in ("attempts", "failed", "up", "dropped", "setting_up", "setup_lost", "strays")
     }
-    measured = [case.measured for case in cases]
+    measured = [*before.get("measured", []), round(case.measured, 2)]
     return {
-        "runs": len(cases),
+        "runs": len(measured),
         **total,
         "figure": expected.figure,
+        "measured": measured,
         "p50": round(quantile(measured, 0.5), 2),
-        "max": round(max(measured), 2),
+        "max": max(measured),
         "bound": expected.bound,
-        "slowest": max(one["slowest"] for one in verdicts),
-        "stall": round(max(one["stall_ms"] for one in verdicts) / 1000, 2),
+        "slowest": max(before.get("slowest", 0.0), verdict["slowest"]),
+        "stall": max(before.get("stall", 0.0), round(verdict["stall_ms"] / 1000, 2)),
     }
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from .agent import Agent
 from .cluster import Cluster
 from .database import Database
+from .kamailio import held
 from .lab import Lab, everywhere
 from .verdict import Verdict, judge
 
@@ -43,21 +44,6 @@ FINAL_SECONDS = 15.0
 
 # The edges look for changes in the database each second or two.
 KNOWN_SECONDS = 30.0
-
-# Which of some keys Kamailio has in one of its tables, by a method that fails without: a line each.
-HELD = r"""
-import json, socket, sys
-method, table, *keys = sys.argv[1:]
-with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-    client.bind("")
-    client.settimeout(3)
-    client.connect("/run/kamailio/rpc.sock")
-    for key in keys:
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": [table, key]}
-        client.send(json.dumps(request).encode())
-        if "result" in json.loads(client.recv(65536)):
-            print(key)
-"""
 
 
 @dataclass(frozen=True)
@@ -122,14 +108,12 @@ class Accounts:
         """By edge, which of some users it does not have in a table, or its complaint."""
         keys = [f"{user}@{self.domain}" for user in users]
         lab = self._cluster.lab
-        found = everywhere(
-            self._cluster.servers, lambda name: lab.python(name, HELD, method, table, *keys).split()
-        )
+        found = everywhere(self._cluster.servers, lambda name: held(lab, name, method, table, keys))
         lost = {
-            name: [key for key in keys if key not in held]
-            if isinstance(held, list)
-            else [str(held)]
-            for name, held in found.items()
+            name: [key for key in keys if key not in there]
+            if isinstance(there, list)
+            else [str(there)]
+            for name, there in found.items()
         }
         return {name: some for name, some in lost.items() if some}
 
