@@ -51,6 +51,12 @@ options:
     description: The reason in the mark, where it is not the action.
     type: str
     default: ""
+  functions:
+    description:
+      - What of a server is taken out of traffic, of V(edge), V(media) and V(pbx), as a list or with
+        commas. All of it if empty; else its database is taken to stay.
+    type: raw
+    default: []
 """
 
 EXAMPLES = r"""
@@ -94,12 +100,13 @@ def rollout_decision(
     services: Any = (),
     everything: bool = False,
     reason: str = "",
+    functions: Any = (),
 ) -> dict[str, Any]:
     """Plain data in, plain data out."""
     looks, plan = to_plain(looks), to_plain(plan)
     try:
         states = {str(look["item"]): look.get("node") for look in looks}
-        functions = {name: plan["hosts"][name]["functions"] for name in states}
+        of_hosts = {name: plan["hosts"][name]["functions"] for name in states}
         decision = decide(
             Intention(
                 str(action),
@@ -108,8 +115,9 @@ def rollout_decision(
                 names(to_plain(services)),
                 bool(everything),
                 str(reason),
+                names(to_plain(functions)),
             ),
-            functions,
+            of_hosts,
             states,
             plan["tiers"],
             {relay["name"]: relay["address"] for relay in plan["relays"]}
@@ -118,7 +126,7 @@ def rollout_decision(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"rollout_decision: {error!r}") from error
-    edges = [name for name, state in states.items() if state and "edge" in functions[name]]
+    edges = [name for name, state in states.items() if state and "edge" in of_hosts[name]]
     return {**decision.as_dict(), "edges": edges}
 
 

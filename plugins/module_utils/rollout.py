@@ -65,6 +65,8 @@ class Intention:
     """Take every server, also one where nothing waits."""
     reason: str = ""
     """The reason in the mark, where it is not the action."""
+    functions: tuple[str, ...] = ()
+    """Of a server only these are taken out of traffic, and its database stays; empty: all."""
 
     @property
     def mark(self) -> str:
@@ -181,7 +183,7 @@ def decide(
             continue
         _take(decision, intention, name, functions[name], state, marks.get(name, {}))
     _check_guests(decision, states, relays or {})
-    _check_room(decision, functions, states, tiers, marks)
+    _check_room(decision, intention, functions, states, tiers, marks)
     decision.order.sort(key=lambda name: _rank(name, decision, states))
     if decision.refusals:
         decision.order = []
@@ -296,7 +298,8 @@ def _take(
     decision.order.append(name)
     decision.tiers[name] = max((f for f in functions if f in TIERS), key=TIERS.index)
     decision.services[name] = services
-    decision.drains[name] = sorted({*drained, *marks} & set(SETS.values()), key=TIERS.index)
+    of_traffic = set(intention.functions or SETS.values())
+    decision.drains[name] = sorted({*drained, *marks} & of_traffic, key=TIERS.index)
 
 
 def _check_guests(
@@ -319,6 +322,7 @@ def _check_guests(
 
 def _check_room(
     decision: Decision,
+    intention: Intention,
     functions: Mapping[str, Sequence[str]],
     states: Mapping[str, State | None],
     tiers: Mapping[str, Mapping[str, t.Any]],
@@ -337,7 +341,10 @@ def _check_room(
             name
             for name in decision.order
             if function in functions[name]
-            and (function in decision.drains[name] or function == "database")
+            and (
+                function in decision.drains[name]
+                or (function == "database" and not intention.functions)
+            )
         ]
         if not chosen:
             continue

@@ -40,7 +40,7 @@ class Daemon:
 # frozen keepalived is found by the others, who take the addresses, within their 0.8 s.
 DAEMONS = (
     Daemon("kamailio", holder=True, killed=1.0, frozen=4.0),
-    Daemon("keepalived", holder=True, killed=1.0, frozen=1.0),
+    Daemon("keepalived", holder=True, killed=1.0, frozen=1.0, relays=True),
     Daemon("rtpengine-daemon", relays=True),
     Daemon("valkey-server"),
     Daemon("ringmain-relay"),
@@ -70,7 +70,9 @@ def test_daemon(
     relays: list[str] = []
 
     def send(signal: str) -> None:
-        words = f"systemctl kill --kill-whom=all --signal={signal} {daemon.unit}.service"
+        # Not by `systemctl kill`, which ends what systemd starts after the death, too.
+        group = f"/sys/fs/cgroup$(systemctl show -P ControlGroup {daemon.unit})"
+        words = f"kill -s {signal.removeprefix('SIG')} $(cat {group}/cgroup.procs)"
         cluster.lab.shell(struck[-1], words)
 
     def strike(fault: Fault) -> None:
@@ -80,8 +82,15 @@ def test_daemon(
         send(signal)
 
     def undo() -> None:
-        if struck and signal == "SIGSTOP":
+        if not struck:
+            return
+        if signal == "SIGSTOP":
             send("SIGCONT")
+        server = struck.pop()
+        if daemon.relays:
+            cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
+            if not cluster.has_its_relay(server):
+                relay_goes_home(cluster, server)
 
     bound = daemon.killed if signal == "SIGKILL" else daemon.frozen
     excused = of_a_relay(relays)

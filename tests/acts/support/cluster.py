@@ -97,6 +97,13 @@ class Cluster:
         """The outside address of the relay whose home a server is."""
         return f"{self.outside_network}.{self.addresses.relays[server].rpartition('.')[2]}"
 
+    def has_its_relay(self, server: str) -> bool:
+        """Whether the relay whose home a server is is there."""
+        here = self.lab.shell(
+            server, "ip -4 -oneline address show to " + self.addresses.relays[server]
+        )
+        return bool(here.strip())
+
     def process(self, server: str, unit: str) -> str:
         """The process id of a service."""
         return self.lab.shell(server, f"systemctl show -P MainPID {unit}.service").strip()

@@ -232,6 +232,18 @@ def test_a_guest_goes_home_first() -> None:
     assert decide(home, SMALL, states, TIERS, relays).refusals == []
 
 
+def test_a_drain_of_one_function_asks_nothing_of_the_others() -> None:
+    states = cluster(SMALL)
+    for name in SMALL:
+        part(states, name, "pbx")["calls"] = 100
+    part(states, "srv3", "database")["complaint"] = "it sees 2 of 3 members"
+    more: dict[str, Any] = {"nodes": ("srv1",), "everything": True}
+    assert len(asked(states, SMALL, "drain", "anna", **more).refusals) == 2
+    intention = Intention("drain", "anna", **more, functions=("media",))
+    only = decide(intention, SMALL, states, TIERS)
+    assert (only.refusals, only.drains) == ([], {"srv1": ["media"]})
+
+
 def test_sessions_of_a_relay_count_by_two() -> None:
     states = cluster(STANDARD, "rtpengine-daemon")
     part(states, "media1", "media")["sessions"] = 97
