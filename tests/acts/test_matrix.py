@@ -197,7 +197,7 @@ def dropping(*rules: str) -> str:
     lines = "; ".join(f"{rule} drop" for rule in rules)
     return (
         f"nft 'table inet {CUT} {{ chain input {{ type filter hook input priority -400; {lines};"
-        " } }'"
+        " }; }'"
     )
 
 
