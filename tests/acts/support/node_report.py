@@ -33,6 +33,7 @@ UNITS = (
     "kamailio",
     "ringmain-edge",
     "keepalived",
+    "ringmain-keepalived",
 )
 PBX_SET = 1
 RPC_SOCKET = "/run/kamailio/rpc.sock"
