@@ -8,6 +8,7 @@ One row of the table after the other; what the results' file has already is not 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,9 @@ from support.traffic import Fault, Traffic
 
 STRUCK_SECONDS = 12.0
 AFTER_SECONDS = 8.0
+
+# Shorter than what makes a watchdog of systemd act, which stands not still in a lab server.
+STILL_SECONDS = 5.0
 
 # Three times a message is sent again within 0.5 + 1 + 2 s.
 RESENT_SECONDS = 3.5
@@ -151,6 +155,45 @@ def test_server(
     rolling(f"{what} {'the holder' if holder else 'another server'}", strike, expected)
 
 
+@pytest.mark.parametrize("holder", [True, False])
+def test_server_that_stands_still(
+    cluster: Cluster, traffic: Traffic, rolling: Rolling, holder: bool
+) -> None:
+    """All its processes stop, as in a virtual machine that is moved, and go on after a while.
+
+    Its relay has gone elsewhere meanwhile, and stays there with the calls that have begun since.
+    """
+    struck: list[str] = []
+    relays: list[str] = []
+
+    def strike(fault: Fault) -> None:
+        struck.append(cluster.holder() if holder else cluster.bystander())
+        relays[:] = [cluster.relay_outside(struck[-1])]
+        fault.happens()
+        cluster.lab.shell(struck[-1], "kill -s STOP -- -1")
+        time.sleep(STILL_SECONDS)
+        cluster.lab.shell(struck[-1], "kill -s CONT -- -1")
+
+    def undo() -> None:
+        if not struck:
+            return
+        name = struck.pop()
+        cluster.lab.shell(name, "kill -s CONT -- -1")
+        cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
+        if not cluster.has_its_relay(name):
+            relay_goes_home(cluster, name)
+
+    expected = Expected(
+        STRUCK_SECONDS,
+        figure="addresses away",
+        measure=traffic.away,
+        bound=1.0,
+        excused=of_a_relay(relays),
+        undo=undo,
+    )
+    rolling(f"{'the holder' if holder else 'another server'} stands still", strike, expected)
+
+
 def test_relay_that_no_edge_reaches(cluster: Cluster, rolling: Rolling) -> None:
     """A relay that still relays and takes no commands: its calls go on, new ones go elsewhere."""
     struck = cluster.bystander()
@@ -169,8 +212,8 @@ def test_edges_that_do_not_see_each_other(
     """Two of the edges hear neither each other's VRRP nor each other's locations; all others hear
     both: for a while both have the addresses.
 
-    What belongs to a call may come to the edge that does not have it, and is sent again: a call that
-    begins may be silent until then.
+    What belongs to a call may come to the edge that does not have it, and is sent again: a call
+    that begins may be silent until then.
     """
     holder, other = cluster.holder(), cluster.bystander()
 

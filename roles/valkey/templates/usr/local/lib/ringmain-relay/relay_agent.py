@@ -61,7 +61,11 @@ WHOLE_LOOK = 30
 """Every so many looks names are compared, not only numbers."""
 
 CARRIES = 120
-"""What calls add to a relay's priority: more than the host that is its home is ahead."""
+"""What calls add to a relay's priority: more than the host that is its home is ahead..."""
+
+CARRIES_GUEST = 250
+"""... and of a guest more than that at home, too: a home that stood still wakes up with what calls
+added there, and does not know those that have begun since."""
 
 PING = b"relay-agent d7:command4:pinge"
 
@@ -270,6 +274,7 @@ class Relay:
         self.fault = Flag(folder / f"relay-{self.number}.fault")
         self.held = False
         self.answers = False
+        self._carries = CARRIES if found["home"] else CARRIES_GUEST
         self._control = (self.addresses[0], control_port)
         # Where one that was started before addresses floated still carries calls.
         self._before = (own_address, control_port) if found["home"] else None
@@ -293,6 +298,8 @@ class Relay:
             self.held = held
             if held:
                 log.info("relay %d: its addresses are here, start it", self.number)
+                # It may carry calls from its first moment on; soon they are counted.
+                self.hold.set(self._carries)
                 systemctl("start", "--no-block", self.unit)
                 self._watch.begin(now)
             else:
@@ -371,7 +378,7 @@ class Relay:
             count = session_count(command_line(*self.cli, "list numsessions"))
         except (OSError, ValueError, IndexError):
             return
-        self.hold.set(CARRIES if count else 0)
+        self.hold.set(self._carries if count else 0)
 
 
 # --- the store --------------------------------------------------------------------------------
