@@ -459,3 +459,56 @@ def test_a_kamailio_that_is_away_is_told_again(relays: Any) -> None:
     kamailio.away = False
     turn(asking, one.answer)
     assert kamailio.calls == [("htable.seti", ["away", "22", 1])]
+
+
+class Owing(Kamailio):
+    """One that owes relays the ends of calls."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self.owed = list(keys)
+
+    def __call__(self, method: str, params: list[Any]) -> Any:
+        if method == "htable.dump":
+            return [{"entry": 1, "size": 1, "slot": [{"name": key}]} for key in self.owed]
+        return super().__call__(method, params)
+
+
+def test_a_relay_that_is_here_is_told_what_it_is_owed(relays: Any) -> None:
+    (one, other), asking, _kamailio = relays
+    asking.kamailio = kamailio = Owing("a:b@phone:21", "c:22", "d:21", "e:23")
+    asking.missed["22"] = 1
+    told = []
+
+    def answer() -> None:
+        for reply in (True, False):
+            request, client = one.socket.recvfrom(4096)
+            cookie, _space, command = request.partition(b" ")
+            told.append(command)
+            if reply:
+                one.socket.sendto(cookie + b" d6:result2:oke", client)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    asking.settle()
+    thread.join()
+    assert told == [
+        b"d7:call-id9:a:b@phone7:command6:delete12:delete-delayi0ee",
+        b"d7:call-id1:d7:command6:delete12:delete-delayi0ee",
+    ]
+    assert kamailio.calls == [("htable.delete", ["owed", "a:b@phone:21"])], "the rest is told again"
+    other.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        other.socket.recvfrom(4096)
+
+
+def test_nobody_is_told_where_nothing_is_owed_or_kamailio_is_away(relays: Any) -> None:
+    (one, _other), asking, kamailio = relays
+    asking.kamailio = Owing()
+    asking.settle()
+    asking.kamailio = kamailio
+    kamailio.away = True
+    asking.settle()
+    one.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        one.socket.recvfrom(4096)

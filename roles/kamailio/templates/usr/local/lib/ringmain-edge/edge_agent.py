@@ -362,7 +362,7 @@ def call_kamailio(path: str, method: str, params: list[Any], timeout: float = 5.
         client.send(
             json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 1}).encode()
         )
-        answer = json.loads(client.recv(65536))
+        answer = json.loads(client.recv(1 << 20))
     if "error" in answer:
         raise RuntimeError(f"{method}: {answer['error'].get('message', answer['error'])}")
     return answer.get("result")
@@ -382,12 +382,18 @@ def holds_address(address: str) -> bool:
 
 
 class Relays:
-    """Which relays give no answer, asked each half second; Kamailio's table C(away) has them."""
+    """Which relays give no answer, asked each half second; Kamailio's table C(away) has them.
+
+    Those that answer are told which calls ended without their knowledge: table C(owed) has these,
+    by Call-ID and number of the relay.
+    """
 
     WINDOW = 0.5
     """Seconds between two questions, all of which an answer may take."""
     MISSES = 3
     """So many questions without an answer, and a relay is away."""
+    ENDS = 200
+    """So many ends are told in one window."""
 
     def __init__(
         self,
@@ -433,6 +439,40 @@ class Relays:
                 here.add(self.peers[peer])
         return here
 
+    def settle(self) -> None:
+        """Tell relays that are here what they are owed. Nobody is, once his relay has answered."""
+        try:
+            found = self.kamailio("htable.dump", ["owed"])
+        except (OSError, RuntimeError, ValueError):
+            return
+        keys = [str(item["name"]) for entry in found or () for item in entry["slot"]]
+        ends = {}
+        for key in keys[: self.ENDS]:
+            call_id, _colon, number = key.rpartition(":")
+            peer = next((peer for peer, each in self.peers.items() if each == number), None)
+            if peer is None or self.missed[number]:
+                continue
+            cookie = os.urandom(8).hex().encode()
+            ends[cookie] = key
+            raw = call_id.encode()
+            command = b"d7:call-id%d:%s7:command6:delete12:delete-delayi0ee" % (len(raw), raw)
+            with contextlib.suppress(OSError):
+                self.socket.sendto(cookie + b" " + command, peer)
+        for cookie in self.hear(set(ends)):
+            self.tell("htable.delete", ["owed", ends[cookie]])
+
+    def hear(self, cookies: set[bytes]) -> set[bytes]:
+        """Those of some commands that were answered within a window."""
+        heard: set[bytes] = set()
+        end = time.monotonic() + self.WINDOW
+        while heard < cookies and (left := end - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            with contextlib.suppress(OSError):
+                answer, peer = self.socket.recvfrom(65535)
+                if peer in self.peers:
+                    heard.add(answer.partition(b" ")[0])
+        return heard & cookies
+
     def tell(self, method: str, params: list[Any]) -> None:
         """Say it to Kamailio; one that is away hears it with the next question."""
         with contextlib.suppress(OSError, RuntimeError, ValueError):
@@ -442,6 +482,7 @@ class Relays:
         """Repeat for ever."""
         while True:
             self.turn()
+            self.settle()
 
 
 # --- the service ----------------------------------------------------------------------------
