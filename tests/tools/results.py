@@ -44,11 +44,17 @@ def bound(seconds: float | None) -> str:
     return "none" if seconds is None else f"{seconds:g} s"
 
 
+def dropped(row: Mapping[str, Any]) -> str:
+    """How many calls were, and for how long those that went on were silent."""
+    silent = f", silent for {row['silence']:.2f} s at most" if row["dropped"] else ""
+    return f"{row['dropped']} of {row['up']}{silent}"
+
+
 def load_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """What faults cost the calls of a traffic."""
     return LOAD_HEAD + "".join(
         f"| {what} | {row['runs']} | {row['failed']} of {row['attempts']}"
-        f" | {row['dropped']} of {row['up']} | {row['setup_lost']} of {row['setting_up']}"
+        f" | {dropped(row)} | {row['setup_lost']} of {row['setting_up']}"
         f" | {row['figure']} {row['p50']} s, {row['max']} s"
         f" | {bound(row['bound'])}"
         f" | {row['slowest']} s | {row['stall']} s |\n"

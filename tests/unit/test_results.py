@@ -41,10 +41,12 @@ def test_table_of_faults_under_load(results: Any) -> None:
         "setting_up": 3,
     }
     seen |= {"setup_lost": 0, "figure": "away", "p50": 0.7, "max": 0.9, "bound": 1.0}
-    seen |= {"slowest": 1.5, "stall": 0.02}
-    assert results.table({"cut": seen, "nothing": seen | {"bound": None}}).splitlines()[2:] == [
-        "| cut | 20 | 1 of 90 | 2 of 80 | 0 of 3 | away 0.7 s, 0.9 s | 1 s | 1.5 s | 0.02 s |",
-        "| nothing | 20 | 1 of 90 | 2 of 80 | 0 of 3 | away 0.7 s, 0.9 s | none | 1.5 s | 0.02 s |",
+    seen |= {"slowest": 1.5, "stall": 0.02, "silence": 0.41}
+    rows = {"cut": seen, "nothing": seen | {"bound": None, "dropped": 0}}
+    assert results.table(rows).splitlines()[2:] == [
+        "| cut | 20 | 1 of 90 | 2 of 80, silent for 0.41 s at most | 0 of 3 | away 0.7 s, 0.9 s"
+        " | 1 s | 1.5 s | 0.02 s |",
+        "| nothing | 20 | 1 of 90 | 0 of 80 | 0 of 3 | away 0.7 s, 0.9 s | none | 1.5 s | 0.02 s |",
     ]
 
 

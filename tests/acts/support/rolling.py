@@ -142,6 +142,9 @@ def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, 
         "p50": round(quantile(measured, 0.5), 2),
         "max": max(measured),
         "bound": expected.bound,
+        "silence": max(
+            [before.get("silence", 0.0), *(one.silence for one in case.verdict.dropped)]
+        ),
         "slowest": max(before.get("slowest", 0.0), verdict["slowest"]),
         "stall": max(before.get("stall", 0.0), round(verdict["stall_ms"] / 1000, 2)),
     }
