@@ -14,6 +14,7 @@ from support.rolling import (
     WHOLE_SECONDS,
     Expected,
     Rolling,
+    longest_silence,
     of_a_relay,
     relay_goes_home,
     send,
@@ -77,13 +78,10 @@ def test_killed_relay(cluster: Cluster, rolling: Rolling) -> None:
         process = cluster.process(server, "rtpengine-daemon")
         fault.happens(send(cluster.lab, server, "SIGKILL", process))
 
-    def silence(fault: Fault) -> float:
-        return max((one.silence for one in fault.verdict.dropped), default=0.0)
-
     expected = Expected(
         RELAY_SECONDS,
         figure="silence",
-        measure=silence,
+        measure=lambda fault: longest_silence(fault.verdict),
         bound=RELAY_BOUND_SECONDS,
         excused=of_a_relay(relays),
     )

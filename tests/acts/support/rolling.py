@@ -150,6 +150,11 @@ def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, 
     }
 
 
+def longest_silence(verdict: Verdict) -> float:
+    """For how long a call was silent that went on, in seconds."""
+    return max((one.silence for one in verdict.dropped), default=0.0)
+
+
 def send(lab: Lab, server: str, signal: str, processes: str) -> float:
     """Send a signal to processes of a server; when that was."""
     return float(lab.python(server, SIGNAL, signal, *processes.split()))
