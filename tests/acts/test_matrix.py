@@ -20,7 +20,7 @@ from support.traffic import Fault, Traffic
 STRUCK_SECONDS = 12.0
 AFTER_SECONDS = 8.0
 
-# Shorter than what makes a watchdog of systemd act, which stands not still in a lab server.
+# Shorter than what makes a watchdog of systemd act: process 1 of a lab server does not stand still.
 STILL_SECONDS = 5.0
 
 # Three times a message is sent again within 0.5 + 1 + 2 s.
