@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 from support.cluster import Cluster
-from support.rolling import WHOLE_SECONDS, Expected, Rolling, of_a_relay, relay_goes_home
+from support.rolling import Expected, Rolling, of_a_relay, relay_goes_home
 from support.traffic import Fault, Traffic
 
 STRUCK_SECONDS = 12.0
@@ -95,9 +95,7 @@ def test_daemon(
             send("SIGCONT")
         server = struck.pop()
         if daemon.relays:
-            cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
-            if not cluster.has_its_relay(server):
-                relay_goes_home(cluster, server)
+            relay_goes_home(cluster, server)
 
     bound = daemon.killed if signal == "SIGKILL" else daemon.frozen
     excused = of_a_relay(relays)
@@ -138,7 +136,6 @@ def test_server(
             cluster.lab.power_on(name)
         else:
             cluster.lab.plug(name, *SIDES[link])
-        cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
         relay_goes_home(cluster, name)
 
     what = "power cut of" if link == "power" else f"{link} cable pulled from"
@@ -179,9 +176,7 @@ def test_server_that_stands_still(
             return
         name = struck.pop()
         cluster.lab.shell(name, "kill -s CONT -- -1")
-        cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
-        if not cluster.has_its_relay(name):
-            relay_goes_home(cluster, name)
+        relay_goes_home(cluster, name)
 
     expected = Expected(
         STRUCK_SECONDS,

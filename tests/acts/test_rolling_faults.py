@@ -11,7 +11,6 @@ from __future__ import annotations
 from support.cluster import Cluster
 from support.rolling import (
     RELAY_BOUND_SECONDS,
-    WHOLE_SECONDS,
     Expected,
     Rolling,
     longest_silence,
@@ -108,7 +107,6 @@ def test_power_cut_of_the_holder(cluster: Cluster, traffic: Traffic, rolling: Ro
             return
         server = struck.pop()
         cluster.lab.power_on(server)
-        cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
         relay_goes_home(cluster, server)
 
     expected = Expected(

@@ -142,9 +142,7 @@ def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, 
         "p50": round(quantile(measured, 0.5), 2),
         "max": max(measured),
         "bound": expected.bound,
-        "silence": max(
-            [before.get("silence", 0.0), *(one.silence for one in case.verdict.dropped)]
-        ),
+        "silence": max(before.get("silence", 0.0), round(longest_silence(case.verdict), 2)),
         "slowest": max(before.get("slowest", 0.0), verdict["slowest"]),
         "stall": max(before.get("stall", 0.0), round(verdict["stall_ms"] / 1000, 2)),
     }
@@ -171,7 +169,10 @@ def of_a_relay(relays: Collection[str]) -> Callable[[Trouble], bool]:
 
 
 def relay_goes_home(cluster: Cluster, server: str) -> None:
-    """What an operator does when a server is back while calls are up: its relay has to be empty."""
+    """What an operator does when a server is back and its relay is not: it goes when empty."""
+    cluster.wait_until_whole(WHOLE_SECONDS, but="relay|rtpengine")
+    if cluster.has_its_relay(server):
+        return
     words = ("-e", f"node={server}")
     drained = play(DRAIN, *words, "-e", "functions=media", "-e", "reason=home", "-e", "by=act")
     assert drained.code == 0, drained.output
