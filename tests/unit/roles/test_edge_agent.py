@@ -5,39 +5,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import socket
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from programs import load
 
-SOURCE = (
-    Path(__file__).parents[3] / "roles/kamailio/templates/usr/local/lib/ringmain-edge/edge_agent.py"
-)
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("edge_agent", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-agent = load()
+agent = load("roles/kamailio/templates/usr/local/lib/ringmain-edge/edge_agent.py")
 
 TABLES = {
     "edge_tenant": [("a.example", "a")],

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,27 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from programs import load
 
-SOURCE = Path(__file__).parents[3] / "roles/keepalived/files/keepalived_watch.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("keepalived_watch", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-watch = load()
+watch = load("roles/keepalived/files/keepalived_watch.py")
 
 
 def verdicts(looks: Iterable[tuple[float, Mapping[int, int]]]) -> list[bool]:

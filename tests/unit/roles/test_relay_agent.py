@@ -5,36 +5,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from programs import load
 
-SOURCE = (
-    Path(__file__).parents[3] / "roles/valkey/templates/usr/local/lib/ringmain-relay/relay_agent.py"
-)
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("relay_agent", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-agent = load()
+agent = load("roles/valkey/templates/usr/local/lib/ringmain-relay/relay_agent.py")
 
 LISTING = """\
 ID:                                                      gen-a-2 | del:n | creat:  1795295706 | \
