@@ -76,6 +76,16 @@ def test_missing_packets_are_a_gap_of_their_length(rtp: Any) -> None:
 def test_late_packet_is_not_lost(rtp: Any) -> None:
     """It is counted when it comes, in whatever order."""
     assert heard(rtp, 0, 2, 1, 3).lost == 0
+    assert heard(rtp, 1, 0, 2).lost == 0
+    assert heard(rtp, 0, 1, 1, 3, 3).lost == 1
+
+
+def test_late_packet_of_an_earlier_counting_changes_nothing(rtp: Any) -> None:
+    """It was missed, if at all, in the other one."""
+    found = heard(rtp, 0, 2)
+    found.reset()
+    found.take(7, 1, 1.0, 5.0)
+    assert (found.packets, found.lost) == (1, 0)
 
 
 def test_gap_across_a_reset_is_still_found(rtp: Any) -> None:

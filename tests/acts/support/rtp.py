@@ -91,6 +91,7 @@ class Heard:
     slowest_ms: float = 0.0
     speakers: set[int] = field(default_factory=set)
     last: int = -1
+    missed: set[int] = field(default_factory=set)
     first_at: float = 0.0
     last_at: float = 0.0
     gaps: list[tuple[float, float, int]] = field(default_factory=list)
@@ -105,8 +106,10 @@ class Heard:
         missing = number - 1 - self.last if 0 <= self.last < number else 0
         if missing:
             self.lost += missing
+            self.missed.update(range(self.last + 1, number))
             self.longest_gap_ms = max(self.longest_gap_ms, missing * 1000 // PACKETS_PER_SECOND)
-        elif number < self.last:
+        elif number in self.missed:
+            self.missed.remove(number)
             self.lost -= 1  # it came after all, only late
         if self.last_at and max(now - self.last_at, missing / PACKETS_PER_SECOND) >= GAP_SECONDS:
             self.gaps.append((self.last_at, now, missing))
@@ -119,6 +122,7 @@ class Heard:
         self.packets = self.lost = self.longest_gap_ms = 0
         self.slowest_ms = self.first_at = 0.0
         self.speakers = set()
+        self.missed = set()
         self.gaps = []
 
     def as_dict(self) -> dict[str, Any]:

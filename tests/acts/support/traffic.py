@@ -42,6 +42,9 @@ OWNER = "act"
 # A call that has not been answered or refused by then will not be.
 FINAL_SECONDS = 15.0
 
+# As many failed attempts are told in the log, each with its moment.
+SHOWN = 10
+
 # The edges look for changes in the database each second or two.
 KNOWN_SECONDS = 30.0
 
@@ -239,6 +242,8 @@ class Traffic(Agent):
         fault.legs = told["legs"]
         fault.verdict = judge(fault.legs, fault.began, fault.ended, self.watch.stalls)
         print(f"{what}: {fault.verdict}")
+        for one in fault.verdict.failed[:SHOWN]:
+            print(f"{one.at - fault.began:+8.2f} s {one}")
 
     def away(self, fault: Fault) -> float:
         """For how long nobody answered at the edges' address, at the longest."""
