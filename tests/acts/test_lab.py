@@ -200,6 +200,22 @@ def test_a_power_cut_is_silent_and_the_disk_stays(slot: int) -> None:
     assert after["srv1"] != before["srv1"]
 
 
+def test_a_disk_without_room() -> None:
+    """The disk's files are there, there is room for little more, and that goes with the power."""
+    shell(LAB, "srv1", "echo old > /root/file")
+    assert "is running" in lab(LAB, "start", "--room", "40", "srv1", fails=True)
+    lab(LAB, "kill", "srv1")
+    assert "none" in lab(LAB, "start", "--room", "0", "srv1", fails=True)
+    lab(LAB, "start", "--room", "40", "srv1")
+    full = "cat /root/file; echo new > /root/file; fallocate -l 50M /root/big 2>&1 || true"
+    said = shell(LAB, "srv1", full)
+    assert said.startswith("old\n")
+    assert "No space left" in said
+    lab(LAB, "kill", "srv1")
+    lab(LAB, "start", "srv1")
+    assert shell(LAB, "srv1", "cat /root/file; ls /root/big 2>/dev/null || true") == "old"
+
+
 def test_stop_is_in_order_and_reboot_comes_back() -> None:
     """Units are stopped before the power goes."""
     marker = "[Service]\nExecStart=sleep infinity\nExecStop=/bin/sh -c 'echo bye > /root/stopped'"

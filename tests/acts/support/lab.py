@@ -55,6 +55,10 @@ class Lab:
         """Switch servers on; returns when they take commands."""
         self.run("start", *names)
 
+    def power_on_with_room(self, name: str, megabytes: int) -> None:
+        """Switch a server on whose disk has so much room; what it writes is gone with its power."""
+        self.run("start", "--room", str(megabytes), name)
+
     def unplug(self, name: str, *networks: str) -> None:
         """Pull a server's cables out of networks: it sees that they are not connected."""
         self.run("unplug", name, *networks)

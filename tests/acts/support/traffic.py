@@ -42,6 +42,9 @@ OWNER = "act"
 # A call that has not been answered or refused by then will not be.
 FINAL_SECONDS = 15.0
 
+# A record is in the database so soon after a call's end.
+RECORD_SECONDS = 15.0
+
 # As many failed attempts are told in the log, each with its moment.
 SHOWN = 10
 
@@ -133,6 +136,16 @@ class Accounts:
             "SELECT uniqueid, disposition, duration FROM cdr"
             f" WHERE userfield = '{re.sub('[^A-Za-z0-9@.-]', '', call_id)}'"
         ).strip()
+
+    def without_record(self, call_ids: Iterable[str]) -> list[str]:
+        """The calls that have none."""
+        wanted = list(call_ids)
+        listed = ", ".join(f"'{re.sub('[^A-Za-z0-9@.-]', '', one)}'" for one in wanted)
+        found = self._database.execute(
+            f"SELECT userfield FROM cdr WHERE userfield IN ({listed or 'NULL'})"
+        )
+        there = set(found.split())
+        return [one for one in wanted if one not in there]
 
     def account(self, user: str) -> dict[str, str]:
         """As a phone is told."""
@@ -273,6 +286,20 @@ class Traffic(Agent):
             for leg in legs
             if leg["status"] != 200
         ]
+
+    def without_record(self, since: float, to: float) -> list[str]:
+        """The calls that were answered, ended between two moments and have no record soon after."""
+        legs = self.ask("told", since=since)["legs"]
+        ended = [
+            leg["call_id"]
+            for leg in legs
+            if leg["dialled"] and leg["status"] == 200 and since <= leg["ended_at"] <= to
+        ]
+        deadline = time.monotonic() + RECORD_SECONDS
+        while (missing := self.accounts.without_record(ended)) and time.monotonic() < deadline:
+            time.sleep(1)
+        print(f"{len(ended) - len(missing)} of {len(ended)} calls that ended have a record")
+        return missing
 
     def unknown(self) -> dict[str, list[str]]:
         """By edge, the waiting phones whose registration it does not have, or its complaint."""

@@ -74,6 +74,13 @@ def parser() -> argparse.ArgumentParser:
     ):
         added = command(name, run, text)
         added.add_argument("names", nargs="+", metavar="NAME")
+        if name == "start":
+            added.add_argument(
+                "--room",
+                type=int,
+                metavar="MB",
+                help="room left on the disk; what is written there is gone with the power",
+            )
     for name, run, text in (
         ("unplug", unplug, "pull a server's cable out of a network"),
         ("plug", plug, "put it in again"),
@@ -368,7 +375,9 @@ def env(lab: Lab, options: argparse.Namespace) -> int:
 def start(lab: Lab, options: argparse.Namespace) -> int:
     """Switch servers on."""
     with owned(lab):
-        checked(lab, options.names)
+        wanted = checked(lab, options.names)
+        if options.room is not None:
+            server.limit_room(lab, wanted, options.room)
         if not switch_on(lab, options.names):
             machine.say("they are running already")
     return 0

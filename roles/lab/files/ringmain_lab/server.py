@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import base, machine, names, virtual
@@ -98,15 +99,47 @@ def mount_disk(lab: Lab, name: str) -> None:
     spec = lab.spec(name)
     lower = [str(lab.path / "layers" / layer) for layer in spec["layers"]]
     lower.append(str(base.tree(spec["base"])))
+    top = directory
+    if room := take_room(directory):
+        lower.insert(0, f"{directory}/upper")
+        top = directory / "memory"
+        top.mkdir(exist_ok=True)
+        machine.run(["mount", "-t", "tmpfs", "-o", f"size={room}m", "tmpfs", str(top)])
+        for part in ("upper", "work"):
+            (top / part).mkdir()
     # Directories of a lower layer can be renamed like any other only with redirect_dir.
     options = [
         f"lowerdir={':'.join(lower)}",
-        f"upperdir={directory}/upper",
-        f"workdir={directory}/work",
+        f"upperdir={top}/upper",
+        f"workdir={top}/work",
         "redirect_dir=on,index=off,metacopy=off",
     ]
     root = str(directory / "root")
     machine.run(["mount", "-t", "overlay", "overlay", "-o", ",".join(options), root])
+
+
+def limit_room(lab: Lab, wanted: Iterable[str], megabytes: int) -> None:
+    """Have servers that are off boot with so much room once: what they write then is in memory."""
+    wanted = list(wanted)
+    if megabytes < 1:
+        raise names.LabError(f"{megabytes} MB of room are none: give one at least")
+    for name in wanted:
+        if lab.member(name).is_virtual or lab.is_running(name):
+            raise names.LabError(
+                f"'{name}' is running, or a virtual machine: room is given to servers that are off"
+            )
+    for name in wanted:
+        machine.write_atomically(lab.directory(name) / "room", str(megabytes))
+
+
+def take_room(directory: Path) -> int:
+    """The megabytes that this one boot is given, 0 without a limit."""
+    try:
+        room = int((directory / "room").read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
+    (directory / "room").unlink()
+    return room
 
 
 def mount_control_groups() -> None:
