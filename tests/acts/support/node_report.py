@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 ENGINE_UNITS = {
@@ -36,6 +37,7 @@ UNITS = (
     "ringmain-keepalived",
 )
 PBX_SET = 1
+UNREADY = "/run/ringmain/edge.unready"
 RPC_SOCKET = "/run/kamailio/rpc.sock"
 PBX_SET = 1  # beside it are the relays and the edges, which nobody probes
 TREES = (
@@ -150,7 +152,7 @@ def rpc(method: str, *params: Any) -> Any:
     return answer["result"]
 
 
-def edge(address: str) -> dict[str, Any]:
+def edge() -> dict[str, Any]:
     """Kamailio: where it sends calls, how many contacts it holds, whether it says it is ready."""
     try:
         sets = rpc("dispatcher.list")["RECORDS"]
@@ -164,16 +166,11 @@ def edge(address: str) -> dict[str, Any]:
         if record["SET"]["ID"] == PBX_SET
         for target in record["SET"]["TARGETS"]
     }
-    ready = subprocess.run(
-        ["/usr/bin/python3", "-IS", "/usr/local/lib/ringmain-edge-ready.py", address, "5062"],
-        capture_output=True,
-        check=False,
-    )
     return {
         "destinations": targets,
         "contacts": contacts,
         "relays_out": sorted(item["name"] for entry in silent for item in entry["slot"]),
-        "ready": ready.returncode == 0,
+        "ready": Path(UNREADY).read_text(encoding="ascii").strip() == "0",
     }
 
 
@@ -223,7 +220,7 @@ def main() -> None:
         "engine": engine(),
         "galera": galera(),
         "patroni": patroni(address) if engine() == "postgresql" else {},
-        "edge": edge(address),
+        "edge": edge(),
         "relay": relay(relay_address, port),
         "asterisk": output("asterisk", "-rx", "core show uptime seconds"),
         "addresses": addresses(),
