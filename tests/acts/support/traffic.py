@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from .cluster import Cluster
 from .database import Database
 from .kamailio import held
 from .lab import Lab, everywhere
-from .verdict import Verdict, judge
+from .verdict import LATE_SECONDS, Verdict, judge
 
 FOLDER = "/usr/local/lib/ringmain-traffic"
 HERE = Path(__file__).parent
@@ -41,6 +41,11 @@ OWNER = "act"
 
 # A call that has not been answered or refused by then will not be.
 FINAL_SECONDS = 15.0
+
+# The load is made less by so much, so often, until nothing fails while nothing happens.
+LESS = 0.75
+STEPS = 4
+CALIBRATION_SECONDS = 8.0
 
 # A record is in the database so soon after a call's end.
 RECORD_SECONDS = 15.0
@@ -66,6 +71,10 @@ class Load:
     def calls(self) -> float:
         """How many calls are up."""
         return self.per_second * self.hold + self.standing
+
+    def less(self) -> Load:
+        """Three quarters of the calls."""
+        return replace(self, per_second=self.per_second * LESS, standing=int(self.standing * LESS))
 
 
 class Accounts:
@@ -213,7 +222,7 @@ class Traffic(Agent):
         self.watch = Watch(lab, probe, proxy)
 
     def __enter__(self) -> Traffic:
-        """Register everybody, begin to call and wait until all calls are up."""
+        """Register everybody, begin to call and wait until there is the load that can be had."""
         words = [self.accounts.account(user) for user in CALLERS]
         statuses = self.ask("open", accounts=words)
         assert set(statuses.values()) == {200}, f"the phones register: {statuses}"
@@ -230,8 +239,28 @@ class Traffic(Agent):
             standing_hold=load.standing_hold,
             limit=5400,
         )
-        self.go_on(load.hold + 2)
+        try:
+            self.calibrate()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def calibrate(self) -> None:
+        """Find the load that this machine carries while nothing happens: all of it, or less.
+
+        Servers, phones and relays share its processors. Where they are too slow for the load it is
+        the machine that drops calls, and no act could tell. Fails when even less is too much.
+        """
+        for _step in range(STEPS):
+            self.go_on(self.load.hold + 2)
+            with self.through(f"calibration with {self.load.calls:.0f} calls") as nothing:
+                self.go_on(CALIBRATION_SECONDS)
+            if nothing.verdict.clean and nothing.verdict.slowest < LATE_SECONDS:
+                return
+            self.load = self.load.less()
+            self.ask("pace", per_second=self.load.per_second, standing=self.load.standing)
+        raise AssertionError(self.evidence(nothing.verdict))
 
     def __exit__(self, *_error: object) -> None:
         """End all calls, take the registrations back."""

@@ -45,6 +45,8 @@ class Traffic(load_agent.Agent):
         self.others: dict[str, Phone] = {}
         self.ladders: dict[str, list[tuple[float, str]]] = {}
         self.running = False
+        self.per_second = 0.0
+        self.standing = 0
         self.turns = itertools.count()
 
     # --- orders
@@ -74,23 +76,29 @@ class Traffic(load_agent.Agent):
         After ``limit`` seconds no further call begins, whatever became of who gave the order.
         """
         self.running = True
+        self.pace(per_second, standing)
         until = time.monotonic() + limit
 
         def short(due: float) -> None:
             if self.running and due < until:
                 self._call("short", hold)
-                following = due + 1 / per_second
+                following = due + 1 / self.per_second
                 self.later(following - time.monotonic(), lambda: short(following))
 
         def fill() -> None:
             if self.running and time.monotonic() < until:
                 up = [leg for leg in self.legs if leg.kind == "long" and self._alive(leg)]
-                if len(up) < standing:
+                if len(up) < self.standing:
                     self._call("long", standing_hold)
                 self.later(1 / FILL_PER_SECOND, fill)
 
         short(time.monotonic())
         fill()
+        return {}
+
+    def pace(self, per_second: float, standing: int) -> dict[str, Any]:
+        """Call so often from now on, and have so many long calls; more than that end by and by."""
+        self.per_second, self.standing = per_second, standing
         return {}
 
     def visit(self, users: list[str], per_second: float, hold: float) -> dict[str, Any]:
