@@ -55,8 +55,8 @@ def test_full_disk(cluster: Cluster, traffic: Traffic, rolling: Rolling, holder:
 
         def strike(fault: Fault) -> None:
             left = "$(df --output=avail -B 1 / | tail -n 1)"
-            fault.happens()
             cluster.lab.shell(victim, f"fallocate -l {left} {FILLER}; ! echo more > {FILLER}.more")
+            fault.happens()
 
         expected = Expected(FULL_SECONDS, undo=undo, after=AFTER_SECONDS)
         what = f"disk full on {'the holder' if holder else 'another server'}"

@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 from support.cluster import Cluster
-from support.rolling import Expected, Rolling, of_a_relay, relay_goes_home
+from support.rolling import Expected, Rolling, of_a_relay, relay_goes_home, send
 from support.traffic import Fault, Traffic
 
 STRUCK_SECONDS = 12.0
@@ -76,23 +76,22 @@ def test_daemon(
     struck: list[str] = []
     relays: list[str] = []
 
-    def send(signal: str) -> None:
+    def signalled(signal: str) -> float:
         # Not by `systemctl kill`, which ends what systemd starts after the death, too.
         group = f"/sys/fs/cgroup$(systemctl show -P ControlGroup {daemon.unit})"
-        words = f"kill -s {signal.removeprefix('SIG')} $(cat {group}/cgroup.procs)"
-        cluster.lab.shell(struck[-1], words)
+        processes = cluster.lab.shell(struck[-1], f"cat {group}/cgroup.procs")
+        return send(cluster.lab, struck[-1], signal, processes)
 
     def strike(fault: Fault) -> None:
         struck.append(cluster.holder() if daemon.holder else cluster.bystander())
         relays[:] = [cluster.relay_outside(struck[-1])] if daemon.relays else []
-        fault.happens()
-        send(signal)
+        fault.happens(signalled(signal))
 
     def undo() -> None:
         if not struck:
             return
         if signal == "SIGSTOP":
-            send("SIGCONT")
+            signalled("SIGCONT")
         server = struck.pop()
         if daemon.relays:
             relay_goes_home(cluster, server)
@@ -122,11 +121,10 @@ def test_server(
     def strike(fault: Fault) -> None:
         struck.append(cluster.holder() if holder else cluster.bystander())
         relays[:] = [cluster.relay_outside(struck[-1])]
-        fault.happens()
         if link == "power":
-            cluster.lab.power_off(struck[-1])
+            fault.happens(cluster.lab.power_off(struck[-1]))
         else:
-            cluster.lab.unplug(struck[-1], *SIDES[link])
+            fault.happens(cluster.lab.unplug(struck[-1], *SIDES[link]))
 
     def undo() -> None:
         if not struck:
@@ -166,8 +164,8 @@ def test_server_that_stands_still(
     def strike(fault: Fault) -> None:
         struck.append(cluster.holder() if holder else cluster.bystander())
         relays[:] = [cluster.relay_outside(struck[-1])]
-        fault.happens()
         cluster.lab.shell(struck[-1], "kill -s STOP -- -1")
+        fault.happens()
         time.sleep(STILL_SECONDS)
         cluster.lab.shell(struck[-1], "kill -s CONT -- -1")
 
@@ -194,8 +192,8 @@ def test_relay_that_no_edge_reaches(cluster: Cluster, rolling: Rolling) -> None:
     struck = cluster.bystander()
 
     def strike(fault: Fault) -> None:
-        fault.happens()
         cluster.lab.shell(struck, dropping("iifname inside udp dport 2223"))
+        fault.happens()
 
     expected = Expected(STRUCK_SECONDS, undo=partial(mend, cluster), after=AFTER_SECONDS, bound=2.0)
     rolling("a relay takes no commands", strike, expected)
@@ -213,7 +211,6 @@ def test_edges_that_do_not_see_each_other(
     holder, other = cluster.holder(), cluster.bystander()
 
     def strike(fault: Fault) -> None:
-        fault.happens()
         for one, peer in ((holder, other), (other, holder)):
             inside = cluster.addresses.inside[peer]
             outside = f"{cluster.outside_network}.{inside.rpartition('.')[2]}"
@@ -225,6 +222,7 @@ def test_edges_that_do_not_see_each_other(
                     f"{heard} ip protocol vrrp @th,8,8 {{ {edges} }}", f"{heard} udp dport 5062"
                 ),
             )
+        fault.happens()
 
     expected = Expected(
         STRUCK_SECONDS,

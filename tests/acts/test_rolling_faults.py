@@ -99,8 +99,7 @@ def test_power_cut_of_the_holder(cluster: Cluster, traffic: Traffic, rolling: Ro
     def strike(fault: Fault) -> None:
         struck[:] = [cluster.holder()]
         relays[:] = [cluster.relay_outside(struck[0])]
-        fault.happens()
-        cluster.lab.power_off(struck[0])
+        fault.happens(cluster.lab.power_off(struck[0]))
 
     def undo() -> None:
         if not struck:

@@ -47,9 +47,9 @@ class Lab:
             raise LabError(f"lab.py {shown}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def power_off(self, *names: str) -> None:
-        """Cut the power of servers."""
-        self.run("kill", *names)
+    def power_off(self, *names: str) -> float:
+        """Cut the power of servers; when that was, by the monotonic clock."""
+        return float(self.run("kill", *names))
 
     def power_on(self, *names: str) -> None:
         """Switch servers on; returns when they take commands."""
@@ -59,9 +59,9 @@ class Lab:
         """Switch a server on whose disk has so much room; what it writes is gone with its power."""
         self.run("start", "--room", str(megabytes), name)
 
-    def unplug(self, name: str, *networks: str) -> None:
-        """Pull a server's cables out of networks: it sees that they are not connected."""
-        self.run("unplug", name, *networks)
+    def unplug(self, name: str, *networks: str) -> float:
+        """Pull a server's cables out of networks, which it sees; when that was."""
+        return float(self.run("unplug", name, *networks))
 
     def plug(self, name: str, *networks: str) -> None:
         """Put them in again."""

@@ -391,9 +391,9 @@ def stop(lab: Lab, options: argparse.Namespace) -> int:
 
 
 def kill(lab: Lab, options: argparse.Namespace) -> int:
-    """Cut the power."""
+    """Cut the power; prints when that was."""
     with owned(lab):
-        cut_power(lab, checked(lab, options.names))
+        print(cut_power(lab, checked(lab, options.names)))
     return 0
 
 
@@ -426,8 +426,10 @@ def shut_down(lab: Lab, wanted: Iterable[str]) -> None:
     machine.say(f"off: {', '.join(running) or 'nothing was running'}")
 
 
-def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
+def cut_power(lab: Lab, wanted: Iterable[str]) -> float:
     """Kill all processes of the servers at once, unheard by anybody else.
+
+    Returns when they were not heard any more, in seconds of the monotonic clock.
 
     The network goes first: a process that dies would say good-bye to its TCP peers, and a server
     without power cannot.
@@ -436,6 +438,7 @@ def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
     for name in wanted:
         # Its ports are gone if it is off.
         set_ports(lab, name, lab.member(name).networks, "down", check=False)
+    moment = time.monotonic()
     with ThreadPoolExecutor(max_workers=16) as pool:
         groups = [machine.group_of(lab.id, name) for name in wanted]
         list(pool.map(machine.kill_group, groups))
@@ -443,6 +446,7 @@ def cut_power(lab: Lab, wanted: Iterable[str]) -> None:
         # Nothing has told the SSH client that its connection is dead: have it make a new one.
         lab.ssh_control(lab.member(name)).unlink(missing_ok=True)
     machine.say(f"power cut: {', '.join(wanted)}")
+    return moment
 
 
 def set_ports(lab: Lab, name: str, networks: Iterable[str], state: str, check: bool = True) -> None:
@@ -455,9 +459,10 @@ def set_ports(lab: Lab, name: str, networks: Iterable[str], state: str, check: b
 
 
 def unplug(lab: Lab, options: argparse.Namespace) -> int:
-    """Pull cables."""
+    """Pull cables; prints when that was."""
     checked(lab, [options.name])
     set_ports(lab, options.name, options.networks, "down")
+    print(time.monotonic())
     return 0
 
 
