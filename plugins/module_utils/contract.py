@@ -65,6 +65,7 @@ SERVICE_KINDS = ("echo",)
 PORTS = (
     "sip",
     "sip_cluster",
+    "sip_check",
     "pbx_sip",
     "pbx_ami",
     "pbx_rtp_first",

@@ -47,7 +47,7 @@ options:
     default: []
   ports:
     description:
-      - Ports of the daemons, C(sip_cluster), C(relay_control), C(pbx_ami) and C(patroni_rest).
+      - Ports of the daemons, C(sip_check), C(relay_control), C(pbx_ami) and C(patroni_rest).
     type: dict
     required: true
   ami_password:
@@ -226,10 +226,7 @@ class Node:
         silent = node_state.silent_relays(rpc.call("htable.dump", "away"))
         contacts = rpc.call("stats.fetchn", "usrloc:location_contacts")
         asked = sip_options.ask(
-            self.params["address"],
-            self.params["ports"]["sip_cluster"],
-            PATIENCE,
-            source=self.params["address"],
+            "127.0.0.1", self.params["ports"]["sip_check"], PATIENCE, source="127.0.0.1"
         )
         return {
             "ready": asked is not None and asked.status == 200,

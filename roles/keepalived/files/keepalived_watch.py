@@ -112,10 +112,10 @@ class Readiness:
 
 
 class Question:
-    """OPTIONS to the edge at its own address. Nobody waits for answers: they are read at a look."""
+    """OPTIONS to the edge, here. Nobody waits for answers: they are read at a look."""
 
-    def __init__(self, address: str, port: int) -> None:
-        self._server = (address, port)
+    def __init__(self, port: int) -> None:
+        self._server = ("127.0.0.1", port)
         self._socket: socket.socket | None = None
         self._asked: dict[str, float] = {}
 
@@ -166,12 +166,12 @@ class Question:
         return found
 
 
-def is_drained(address: str, port: int, path: Path) -> bool:
+def is_drained(edge: str, path: Path) -> bool:
     """Whether the list says so; one that is not there, or not understood, says nothing."""
     with contextlib.suppress(OSError, ValueError), path.open(encoding="utf-8") as stream:
         for line in stream:
             words = line.split()
-            if words[1:2] == [f"sip:{address}:{port}"] and len(words) > 2:
+            if words[1:2] == [edge] and len(words) > 2:
                 return bool(int(words[2]) & DISABLED)
     return False
 
@@ -227,9 +227,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("floating", type=Path, help="file with the floating addresses")
     edge = parser.add_argument_group("an edge on this host")
-    edge.add_argument("--edge", metavar="ADDRESS", help="where it answers")
-    edge.add_argument("--port", type=int, default=5062)
-    edge.add_argument("--drains", type=Path, metavar="FILE", help="the list that may drain it")
+    edge.add_argument("--edge", metavar="URI", help="its name in the list of destinations")
+    edge.add_argument("--check", type=int, metavar="PORT", help="where it says that it is ready")
+    edge.add_argument("--drains", type=Path, metavar="FILE", help="that list")
     edge.add_argument("--dead", type=Path, metavar="FILE", help="systemd's word that it is dead")
     edge.add_argument("--unready", type=Path, metavar="FILE", help="to write: 0 while it is ready")
     return parser.parse_args()
@@ -239,11 +239,11 @@ def watch_edge(given: argparse.Namespace) -> Iterator[bool]:
     """At each look, whether the edge's state is known; it stands in the file by then."""
     now = time.monotonic()
     readiness = Readiness(now, ready=says_no(given.unready))
-    question = Question(given.edge, given.port)
+    question = Question(given.check)
     written = None
     for look in itertools.count():
         now = time.monotonic()
-        out = not says_no(given.dead) or is_drained(given.edge, given.port, given.drains)
+        out = not says_no(given.dead) or is_drained(given.edge, given.drains)
         ready = readiness.look(now, question.answers(now), out)
         if ready != written:
             log.info("the edge is %s", "ready" if ready else "not ready")

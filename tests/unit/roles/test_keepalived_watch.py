@@ -154,7 +154,7 @@ def answer(edge: socket.socket, status: str) -> None:
 
 @pytest.mark.parametrize(("status", "good"), [("200 Ready", True), ("503 Not Synchronised", False)])
 def test_the_answer_decides(edge: socket.socket, status: str, good: bool) -> None:
-    question = watch.Question("127.0.0.1", edge.getsockname()[1])
+    question = watch.Question(edge.getsockname()[1])
     assert question.answers(0.0) == []
     question.ask(0.0)
     answer(edge, status)
@@ -164,7 +164,7 @@ def test_the_answer_decides(edge: socket.socket, status: str, good: bool) -> Non
 
 def test_late_answers_say_nothing(edge: socket.socket) -> None:
     """An edge that thaws answers everything that it was asked meanwhile."""
-    question = watch.Question("127.0.0.1", edge.getsockname()[1])
+    question = watch.Question(edge.getsockname()[1])
     for number in range(5):
         question.ask(number * 0.4)
     for _number in range(5):
@@ -175,7 +175,7 @@ def test_late_answers_say_nothing(edge: socket.socket) -> None:
 def test_nobody_there_is_no_answer(edge: socket.socket) -> None:
     port = edge.getsockname()[1]
     edge.close()
-    question = watch.Question("127.0.0.1", port)
+    question = watch.Question(port)
     for number in range(3):
         question.ask(number * 0.4)
         time.sleep(0.05)
@@ -184,12 +184,12 @@ def test_nobody_there_is_no_answer(edge: socket.socket) -> None:
 
 def test_a_drained_edge_is_found_in_the_list(tmp_path: Path) -> None:
     listed = tmp_path / "dispatcher.list"
-    assert not watch.is_drained("127.0.0.1", 5062, listed)
+    assert not watch.is_drained("sip:127.0.0.1:5062", listed)
     for flags, drained in ((32, False), (36, True), ("x", False)):
         listed.write_text(
             f"# a comment\n1 sip:127.0.0.1:5080 4 0 duid=a\n3 sip:127.0.0.1:5062 {flags} 0\n"
         )
-        assert watch.is_drained("127.0.0.1", 5062, listed) == drained
+        assert watch.is_drained("sip:127.0.0.1:5062", listed) == drained
 
 
 def test_a_file_that_is_not_there_does_not_say_no(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_a_server_whose_daemons_are_all_away_is_no_error(run: Run, tmp_path: Pat
     ports = {
         "relay_control": closed_port(socket.SOCK_DGRAM),
         "pbx_ami": closed_port(socket.SOCK_STREAM),
-        "sip_cluster": closed_port(socket.SOCK_DGRAM),
+        "sip_check": closed_port(socket.SOCK_DGRAM),
         "patroni_rest": closed_port(socket.SOCK_STREAM),
     }
     listed = tmp_path / "dispatcher.list"
