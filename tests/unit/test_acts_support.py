@@ -209,3 +209,15 @@ def test_longest_time_without_a_row_counts_from_the_first_to_the_end(database: A
     assert rows.longest == 1.5
     rows.hear("15.0 . 0.250\n")
     assert (rows.longest, rows.stall) == (3.0, 0.25)
+
+
+def test_idle_share_counts_what_processors_did_between_two_readings(
+    support: ModuleType, tmp_path: Path
+) -> None:
+    """Waiting for a disk is idle, time that another machine took is not."""
+    traffic = importlib.import_module("acts_support.traffic")
+    readings = []
+    for line in ("cpu  100 0 100 100 0 0 0 0 9 9", "cpu  130 0 110 130 10 0 0 20 9 9"):
+        (tmp_path / "stat").write_text(f"{line}\ncpu0 1 2 3\n")
+        readings.append(traffic.processor_times(tmp_path / "stat"))
+    assert traffic.idle_share(*readings) == 0.4
