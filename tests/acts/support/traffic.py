@@ -274,7 +274,7 @@ class Traffic(Agent):
             with self.through(f"calibration with {self.load.calls:.0f} calls") as nothing:
                 self.go_on(CALIBRATION_SECONDS)
             idle = idle_share(before, processor_times())
-            said = f"with {self.load.calls:.0f} calls the processors are idle for {idle:.0%} of the time"
+            said = f"with {self.load.calls:.0f} calls the processors are idle for {idle:.0%}"
             print(said)
             quick = nothing.verdict.clean and nothing.verdict.slowest < LATE_SECONDS
             if quick and idle >= IDLE_SHARE:
