@@ -96,11 +96,11 @@ def test_what_200_calls_take_of_a_server() -> None:
         "database": 0.21,
         "storage": 0.1,
     }
-    # edge 96 + 96 + (4 × 4 + 11) × 4; media 64 + 243 ÷ 8; pbx 128 + 130; haproxy 32 + 88 × 34 KB;
+    # edge 96 + 96 + (4 × 4 + 12) × 4; media 64 + 243 ÷ 8; pbx 128 + 130; haproxy 32 + 88 × 34 KB;
     # database 256 + 1.1 × 128 + 90; kernel: conntrack 5.25 + UDP 64 + 1492 sockets × 2 KB.
     assert seen["memory_mb"] == {
         "system": 384,
-        "edge": 300,
+        "edge": 304,
         "media": 95,
         "pbx": 258,
         "haproxy": 35,
@@ -204,7 +204,7 @@ def test_bits_of_a_packet(codecs: list[str], packet_ms: int, bits: int) -> None:
 def test_every_port_of_the_table_is_reserved() -> None:
     reserved = capacity.reserved_ports(TABLE)
     assert capacity.range_text(reserved) == (
-        "2223,2379-2380,3306-3307,4444,4567-4568,5038,5060,5062,5080,6379,8008,9200,9900,10000-19999,30000-39999"
+        "2223,2379-2380,3306-3307,4444,4567-4568,5038,5060,5062-5063,5080,6379,8008,9200,9900,10000-19999,30000-39999"
     )
     assert all(any(a <= port <= b for a, b in reserved) for port in TABLE.values())
 
