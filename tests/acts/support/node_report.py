@@ -36,7 +36,6 @@ UNITS = (
     "keepalived",
     "ringmain-keepalived",
 )
-PBX_SET = 1
 UNREADY = "/run/ringmain/edge.unready"
 RPC_SOCKET = "/run/kamailio/rpc.sock"
 PBX_SET = 1  # beside it are the relays and the edges, which nobody probes
@@ -158,6 +157,7 @@ def edge() -> dict[str, Any]:
         sets = rpc("dispatcher.list")["RECORDS"]
         contacts = int(rpc("stats.fetch", "usrloc:")["usrloc.location_contacts"])
         silent = rpc("htable.dump", "away")
+        ready = Path(UNREADY).read_text(encoding="ascii").strip() == "0"
     except (OSError, ValueError, KeyError) as error:
         return {"error": repr(error)}
     targets = {
@@ -170,7 +170,7 @@ def edge() -> dict[str, Any]:
         "destinations": targets,
         "contacts": contacts,
         "relays_out": sorted(item["name"] for entry in silent for item in entry["slot"]),
-        "ready": Path(UNREADY).read_text(encoding="ascii").strip() == "0",
+        "ready": ready,
     }
 
 
