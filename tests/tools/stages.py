@@ -5,7 +5,7 @@
 
 A stage over its budget is a matter for its owner; only the total fails a run on the clock.
 The lab `test` is taken down at the end, whatever happened, unless KEEP_LAB is set.
-The last lines are the closing lines of all pytest runs and their sum.
+The last lines are why tests failed, the closing lines of all pytest runs and their sum.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOTAL_MINUTES = 75
+REASON = re.compile(r"^(?:E  |FAILED |ERROR |(?:\x1b\[[\d;]*m)?(?:fatal|failed): )")
+REASONS = 40
+"""So many lines of each stage say once more, at the end, why its tests failed."""
 CLOSING_LINE = re.compile(r"^=+ (?P<counts>.*\b(?:passed|failed|errors?)\b.*) in [\d.]+s.*=+$")
 
 
@@ -95,9 +98,10 @@ STAGES = [
 ]
 
 
-def run(stage: Stage) -> tuple[bool, list[str]]:
-    """Run a stage, passing on what it prints; return success and its pytest closing lines."""
-    closing = []
+def run(stage: Stage) -> tuple[bool, list[str], list[str]]:
+    """Run a stage, passing on what it prints; return success, closing lines, reasons."""
+    closing: list[str] = []
+    reasons: list[str] = []
     with subprocess.Popen(
         ["bash", "-eu", "-c", stage.command],
         cwd=ROOT,
@@ -112,7 +116,9 @@ def run(stage: Stage) -> tuple[bool, list[str]]:
             print(line, end="", flush=True)
             if CLOSING_LINE.match(line):
                 closing.append(line.strip())
-    return process.returncode == 0, closing
+            if REASON.match(line) and len(reasons) < REASONS:
+                reasons.append(line.rstrip()[:300])
+    return process.returncode == 0, closing, reasons
 
 
 def add_up(closing: list[str], seconds: float) -> str:
@@ -134,17 +140,20 @@ def main() -> int:
     table: list[tuple[str, str, str, str]] = []
     done: set[str] = set()
     closing: list[str] = []
+    reasons: list[str] = []
     for stage in STAGES:
         if not done.issuperset(stage.needs):
             table.append((stage.name, f"{stage.budget:g} min", "-", "not begun"))
             continue
         print(f"\n##### {stage.name} (budget {stage.budget:g} min)", flush=True)
         begun = time.monotonic()
-        passed, lines = run(stage)
+        passed, lines, why = run(stage)
         minutes = (time.monotonic() - begun) / 60
         closing += [f"{line}  {stage.name}" for line in lines]
         if passed:
             done.add(stage.name)
+        elif why:
+            reasons += [f"##### {stage.name}", *why]
         word = "ok" if passed else "FAILED"
         word += " (over its budget)" if minutes > stage.budget else ""
         print(f"##### {stage.name}: {word}, {minutes:.1f} min", flush=True)
@@ -161,7 +170,7 @@ def main() -> int:
     for name, budget, took, word in table:
         print(f"{name:24}{budget:>9}{took:>11}  {word}")
     print()
-    for line in closing:
+    for line in (*reasons, *closing):
         print(line)
     print(add_up([line.rpartition("  ")[0] for line in closing], seconds), flush=True)
     return 0 if in_time and len(done) == len(STAGES) else 1

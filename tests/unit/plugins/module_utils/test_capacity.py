@@ -565,18 +565,26 @@ def plan_errors(load: Load, host: Host, function: str, nodes: int) -> list[str]:
     return capacity.make_plan(other, dict.fromkeys(names, roomy), {function: names}).errors
 
 
-def test_ten_thousand_hosts_take_less_than_two_seconds() -> None:
-    """Processor time, so that a busy machine does not fail it; every second host is its own."""
-    nodes = {"edge": 3, "media": 4994, "pbx": 4998, "database": 5}
+def timed_plan(many: int) -> tuple[float, capacity.Plan]:
+    """Seconds of processor time that a plan for about so many hosts takes, each with one function."""
+    nodes = {"edge": 3, "media": many // 2 - 6, "pbx": many // 2 - 2, "database": 5}
+    # Every second host is its own, so that nothing that is kept of one serves for all.
     hosts = {
         f"{function}{n}": Host(96 + n % 32, 262144 + n // 2, (function,))
-        for function, many in nodes.items()
-        for n in range(many)
+        for function, number in nodes.items()
+        for n in range(number)
     }
     members = {f: [name for name in hosts if name.startswith(f)] for f in nodes}
-    load = cluster(1_000_000, 5600, 300_000, nodes)
+    load = cluster(100 * many, 0.56 * many, 30 * many, nodes)
     start = time.process_time()
     made = capacity.make_plan(load, hosts, members)
-    assert time.process_time() - start < 2
+    return time.process_time() - start, made
+
+
+def test_ten_thousand_hosts_take_ten_times_as_long_as_a_thousand() -> None:
+    """About. Machines differ, so both are measured, and the best of each is taken."""
+    few = min(timed_plan(1000)[0] for _ in range(3))
+    many, made = min((timed_plan(10_000) for _ in range(2)), key=lambda timed: timed[0])
+    assert many < 20 * few
     assert len(made.limits) == 10_000
     assert made.errors == []
