@@ -22,9 +22,9 @@ HEAD = (
 
 
 LOAD_HEAD = (
-    "| under load | runs | failed attempts | dropped calls | lost in set-up | middle and greatest"
-    " | bound | slowest answer | machine stood still |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+    "| under load | calls | runs | failed attempts | dropped calls | lost in set-up"
+    " | middle and greatest | bound | slowest answer | machine stood still |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
 )
 
 
@@ -53,7 +53,7 @@ def dropped(row: Mapping[str, Any]) -> str:
 def load_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """What faults cost the calls of a traffic."""
     return LOAD_HEAD + "".join(
-        f"| {what} | {row['runs']} | {row['failed']} of {row['attempts']}"
+        f"| {what} | {row['load']} | {row['runs']} | {row['failed']} of {row['attempts']}"
         f" | {dropped(row)} | {row['setup_lost']} of {row['setting_up']}"
         f" | {row['figure']} {row['p50']} s, {row['max']} s"
         f" | {bound(row['bound'])}"

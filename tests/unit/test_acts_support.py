@@ -221,3 +221,16 @@ def test_idle_share_counts_what_processors_did_between_two_readings(
         (tmp_path / "stat").write_text(f"{line}\ncpu0 1 2 3\n")
         readings.append(traffic.processor_times(tmp_path / "stat"))
     assert traffic.idle_share(*readings) == 0.4
+
+
+def test_a_row_of_many_runs_says_which_loads_they_had(support: ModuleType) -> None:
+    """Fewer calls than in another run are not added to a row in silence."""
+    rolling = importlib.import_module("acts_support.rolling")
+    verdict = importlib.import_module("acts_support.verdict")
+    case = rolling.Case(verdict.Verdict(0.0, 9.0, attempts=5, slowest=0.5), 0.5)
+    expected = rolling.Expected(1.0)
+    rows = [rolling.row({}, case, expected, 80.0)]
+    assert (rows[0]["load"], rows[0]["runs"]) == ("80", 1)
+    for calls in (33.75, 60.0):
+        rows.append(rolling.row(rows[-1], case, expected, calls))
+    assert (rows[-1]["load"], rows[-1]["runs"], rows[-1]["attempts"]) == ("34 to 80", 3, 15)

@@ -33,6 +33,7 @@ def test_table_has_a_row_for_each_fault(results: Any) -> None:
 
 def test_table_of_faults_under_load(results: Any) -> None:
     seen: dict[str, Any] = {
+        "load": "80",
         "runs": 20,
         "attempts": 90,
         "failed": 1,
@@ -44,9 +45,10 @@ def test_table_of_faults_under_load(results: Any) -> None:
     seen |= {"slowest": 1.5, "stall": 0.02, "silence": 0.41}
     rows = {"cut": seen, "nothing": seen | {"bound": None, "dropped": 0}}
     assert results.table(rows).splitlines()[2:] == [
-        "| cut | 20 | 1 of 90 | 2 of 80, silent for 0.41 s at most | 0 of 3 | away 0.7 s, 0.9 s"
-        " | 1 s | 1.5 s | 0.02 s |",
-        "| nothing | 20 | 1 of 90 | 0 of 80 | 0 of 3 | away 0.7 s, 0.9 s | none | 1.5 s | 0.02 s |",
+        "| cut | 80 | 20 | 1 of 90 | 2 of 80, silent for 0.41 s at most | 0 of 3"
+        " | away 0.7 s, 0.9 s | 1 s | 1.5 s | 0.02 s |",
+        "| nothing | 80 | 20 | 1 of 90 | 0 of 80 | 0 of 3 | away 0.7 s, 0.9 s | none | 1.5 s"
+        " | 0.02 s |",
     ]
 
 

@@ -85,7 +85,7 @@ class Rolling:
         cases = []
         for _number in range(there, self.count):
             cases.append(self._once(what, strike, expected))
-            before = row(before, cases[-1], expected)
+            before = row(before, cases[-1], expected, self.traffic.load.calls)
             self.results.add(what, before)
             self._judge(cases[-1], expected)
         return cases
@@ -123,10 +123,11 @@ class Rolling:
         assert self.traffic.unknown() == {}
 
 
-def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, Any]:
+def row(before: Mapping[str, Any], case: Case, expected: Expected, calls: float) -> dict[str, Any]:
     """A row of the table with one more run: sums, the middle and the greatest of what was measured.
 
-    ``before`` is the row without it, empty if it is the first.
+    ``before`` is the row without it, empty if it is the first. So many ``calls`` were up; a slow
+    machine has fewer, so a row says which loads its runs had.
     """
     verdict = case.verdict.as_row()
     total = {
@@ -134,7 +135,10 @@ def row(before: Mapping[str, Any], case: Case, expected: Expected) -> dict[str, 
         for name in ("attempts", "failed", "up", "dropped", "setting_up", "setup_lost", "strays")
     }
     measured = [*before.get("measured", []), round(case.measured, 2)]
+    loads = sorted({*before.get("loads", []), round(calls)})
     return {
+        "loads": loads,
+        "load": " to ".join(str(one) for one in sorted({loads[0], loads[-1]})),
         "runs": len(measured),
         **total,
         "figure": expected.figure,

@@ -566,7 +566,7 @@ def plan_errors(load: Load, host: Host, function: str, nodes: int) -> list[str]:
 
 
 def timed_plan(many: int) -> tuple[float, capacity.Plan]:
-    """Seconds of processor time that a plan for about so many hosts takes, each with one function."""
+    """Seconds of processor time for the plan of so many hosts, each with one function."""
     nodes = {"edge": 3, "media": many // 2 - 6, "pbx": many // 2 - 2, "database": 5}
     # Every second host is its own, so that nothing that is kept of one serves for all.
     hosts = {
