@@ -10,6 +10,7 @@ the same run, says by how much one is late here.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,28 @@ while time.monotonic() - started < 30:
             time.sleep(0.01)
 print(round(1000 * (time.monotonic() - started)))
 """
+
+# Offers each call that a relay has once more, from a tag that it does not know: so does an edge
+# with an INVITE that another one has seen already.
+OFFER = r"""
+import json, os, re, socket, subprocess, sys
+console, relay = sys.argv[1:]
+words = ("rtpengine-ctl", "-ip", console, "-port", "9900", "list", "sessions", "own")
+said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+lines = ("v=0", "o=- 1 1 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0")
+sdp = "\r\n".join((*lines, "m=audio 4000 RTP/AVP 8", ""))
+answers = {}
+for call in re.findall(r"^ID: *(\S+)", said, re.MULTILINE):
+    fields = {"call-id": call, "command": "offer", "from-tag": "once-more", "sdp": sdp}
+    text = "".join(f"{len(key)}:{key}{len(value)}:{value}" for key, value in fields.items())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(3)
+        client.connect((relay, 2223))
+        client.send(f"{os.urandom(4).hex()} d9:directionl7:outside6:insidee{text}e".encode())
+        answers[call] = client.recv(65535).decode().partition(" ")[2]
+print(json.dumps(answers))
+"""
+
 BEFORE_SECONDS = 3.0
 AFTER_SECONDS = 6.0
 COLD_START_SECONDS = 180.0
@@ -247,3 +270,17 @@ def test_calls_go_on_without_any_store(whole: Cluster, booth: Booth) -> None:
         took = synchronised(whole, carriers(whole))
         print(f"every store has the sessions {took:.1f} s after all were started")
         signal(whole, relay, "KILL")
+
+
+def test_a_call_that_was_offered_twice(whole: Cluster, booth: Booth) -> None:
+    """It ends as a whole: nothing of it is left on its relays, which would count as a call."""
+    with booth.conversation() as call:
+        found: dict[str, str] = {}
+        for relay in carriers(whole):
+            address = whole.addresses.relays[relay.server]
+            found |= json.loads(whole.lab.python(relay.server, OFFER, relay.cli, address))
+        assert len(found) == 2, found
+        assert all("6:result2:ok" in answer for answer in found.values()), found
+        time.sleep(BEFORE_SECONDS)
+    heard_again(call, booth, "offered twice", GAP_MS)
+    nothing_left(whole)

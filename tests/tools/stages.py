@@ -75,7 +75,8 @@ STAGES = [
                 *("load", "ban", "faults", "firewall", "recovery", "repair", "second_run"),
                 *("refusals", "look_and_wait", "host"),
             )
-        ),
+        )
+        + " tests/acts/test_relay.py::test_a_call_that_was_offered_twice",
         ("small",),
     ),
     # Faults and planned work under some eighty calls, shorter ones than by `make soak`; the
