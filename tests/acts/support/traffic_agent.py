@@ -83,7 +83,9 @@ class Traffic(load_agent.Agent):
             if self.running and due < until:
                 self._call("short", hold)
                 following = due + 1 / self.per_second
-                self.later(following - time.monotonic(), lambda: short(following))
+                left = following - time.monotonic()
+                closest = load_agent.CLOSER / self.per_second
+                self.later(max(left, closest), lambda: short(following))
 
         def fill() -> None:
             if self.running and time.monotonic() < until:
