@@ -22,6 +22,14 @@ FULL_SECONDS = 30.0
 AFTER_SECONDS = 10.0
 FILLER = "/root/filler"
 
+# All but 1 MB at once, the rest as long as there is any: others write meanwhile.
+FILL = f"""
+left=$(df --output=avail -B 1 / | tail -n 1)
+fallocate -l $((left - 1000000)) {FILLER}
+! dd if=/dev/zero of={FILLER}.more bs=4k status=none 2>/dev/null
+! sh -c 'echo one more >> {FILLER}.more' 2>/dev/null
+"""
+
 
 TAKES_SECONDS = 20.0
 
@@ -51,11 +59,10 @@ def test_full_disk(cluster: Cluster, traffic: Traffic, rolling: Rolling, holder:
             take_addresses(cluster, victim)
         cluster.wait_until_whole(WHOLE_SECONDS)
         assert (cluster.holder() == victim) == holder
-        undo = partial(cluster.lab.shell, victim, f"rm -f {FILLER}")
+        undo = partial(cluster.lab.shell, victim, f"rm -f {FILLER} {FILLER}.more")
 
         def strike(fault: Fault) -> None:
-            left = "$(df --output=avail -B 1 / | tail -n 1)"
-            cluster.lab.shell(victim, f"fallocate -l {left} {FILLER}; ! echo more > {FILLER}.more")
+            cluster.lab.shell(victim, FILL)
             fault.happens()
 
         expected = Expected(FULL_SECONDS, undo=undo, after=AFTER_SECONDS)
