@@ -36,6 +36,9 @@ init_plugin_loader([str(Path(__file__).resolve().parents[2] / ".cache" / "collec
 SERVERS = ("srv1", "srv2", "srv3")
 PROBE = "probe1"
 
+# The load that this machine carries, once it has been found.
+FOUND = pytest.StashKey[Load]()
+
 # A cluster that something was done to may take its time, but not for ever.
 WHOLE_SECONDS = 120.0
 
@@ -127,12 +130,14 @@ def traffic(
 ) -> Iterator[Traffic]:
     """The load of scenario `rolling`, from the first act of a module to its last."""
     cluster.wait_until_whole(WHOLE_SECONDS)
-    option = request.config.getoption
-    load = Load(standing_hold=option("--standing"), idle=option("--idle"))
+    option, stash = request.config.getoption, request.config.stash
+    # What an earlier module found is where this one begins to look.
+    load = stash.get(FOUND, Load(standing_hold=option("--standing"), idle=option("--idle")))
     accounts = Accounts(cluster, database, inventory["ringmain_domain"], load.registrations)
     accounts.create()
     try:
         with Traffic(lab, cluster, PROBE, accounts, load) as calls:
+            stash[FOUND] = calls.load
             yield calls
     finally:
         cluster.wait_until_whole(WHOLE_SECONDS)

@@ -73,7 +73,7 @@ STAGES = [
             f" tests/acts/test_{name}.py"
             for name in (
                 *("load", "ban", "faults", "firewall", "recovery", "repair", "second_run"),
-                *("refusals", "look_and_wait", "host"),
+                *("refusals", "look_and_wait", "host", "two_phones"),
             )
         )
         + " tests/acts/test_relay.py::test_a_call_that_was_offered_twice",

@@ -42,7 +42,8 @@ class Booth(Agent):
     """Two phones of the reserved tenant, registered for an hour."""
 
     CALLER, CALLEE = "901", "902"
-    CALLER_TONE, CALLEE_TONE = 800, 1200
+    TWIN = "902-twin"
+    CALLER_TONE, CALLEE_TONE, TWIN_TONE = 800, 1200, 1600
 
     def __init__(
         self, lab: Lab, probe: str, proxy: str, domain: str, passwords: Mapping[str, str]
@@ -53,19 +54,32 @@ class Booth(Agent):
         agent = (HERE / "phone_agent.py").read_text(encoding="utf-8")
         lab.put(probe, f"{FOLDER}/phone_agent.py", agent)
         super().__init__(lab, probe, FOLDER, "phone_agent.py")
-        for name, tone in ((self.CALLER, self.CALLER_TONE), (self.CALLEE, self.CALLEE_TONE)):
-            self.ask("start", name=name, tone=tone, proxy=proxy, lifetime=LIFETIME)
-            answer = self.ask(
-                "register",
-                name=name,
-                user=name,
-                domain=domain,
-                password=passwords[f"{name}@verify"],
-                proxy=proxy,
-                port=5060,
-                expires=3600,
-            )
-            assert answer["param"].startswith("200"), f"{name} registers: {answer['param']}"
+        self._proxy, self._passwords = proxy, passwords
+        self._start(self.CALLER, self.CALLER, self.CALLER_TONE)
+        self._start(self.CALLEE, self.CALLEE, self.CALLEE_TONE)
+
+    def _start(self, name: str, user: str, tone: int) -> None:
+        self.ask("start", name=name, tone=tone, proxy=self._proxy, lifetime=LIFETIME)
+        answer = self.ask(
+            "register",
+            name=name,
+            user=user,
+            domain=self._domain,
+            password=self._passwords[f"{user}@verify"],
+            proxy=self._proxy,
+            port=5060,
+            expires=3600,
+        )
+        assert answer["param"].startswith("200"), f"{name} registers: {answer['param']}"
+
+    @contextmanager
+    def twin(self) -> Iterator[None]:
+        """While the block lasts the phone that is called has a twin with the same account."""
+        self._start(self.TWIN, self.CALLEE, self.TWIN_TONE)
+        try:
+            yield
+        finally:
+            self.ask("stop", name=self.TWIN)
 
     @property
     def target(self) -> str:

@@ -57,6 +57,12 @@ class Agent:
         self.orders[name].append((self.register, same))
         return {"param": event.param if event else "no answer in 10 s"}
 
+    def stop(self, name: str) -> dict[str, Any]:
+        """End a phone; its registration goes with it."""
+        self.phones.pop(name).stop()
+        del self.orders[name]
+        return {}
+
     def revive(self, patience: float = 0.0) -> list[str]:
         """Start again whatever phone has crashed, or does so in a moment; their names."""
         crashed = [name for name, phone in self.phones.items() if phone.crashed(patience)]
@@ -118,18 +124,25 @@ class Agent:
             found["callee_closed"] = two.closed(incoming.call_id, 3) is not None
         return found
 
-    def dial(self, caller: str, callee: str, target: str, timeout: float) -> dict[str, Any]:
-        """Begin a call that stays up."""
-        one, two = self.phones[caller], self.phones[callee]
+    def dial(
+        self, caller: str, callee: str, target: str, timeout: float, twin: str = ""
+    ) -> dict[str, Any]:
+        """Begin a call that stays up; with the callee, or its twin, whoever has it."""
+        one, others = self.phones[caller], [name for name in (callee, twin) if name]
         self.positions = {name: phone.position() for name, phone in self.phones.items()}
-        since = len(two.control.events)
+        since = {name: len(self.phones[name].control.events) for name in others}
         attempt = one.dial(target, timeout)
-        incoming = two.incoming(2, since) if attempt.answered else None
-        return {
-            "answered": attempt.answered and incoming is not None,
+        found: dict[str, Any] = {
+            "answered": False,
             "reason": attempt.reason,
-            "call_ids": [attempt.call_id, *([incoming.call_id] if incoming else [])],
+            "call_ids": [attempt.call_id],
         }
+        for name in others if attempt.answered else ():
+            incoming = self.phones[name].incoming(2, since[name])
+            if incoming is not None:
+                found["call_ids"].append(incoming.call_id)
+                return found | {"answered": True, "callee": name}
+        return found
 
     def hang_up(self, name: str, call_id: str, unless_told: float = 0.0) -> dict[str, Any]:
         """End a phone's call; not if it is told of the end within so many seconds."""
