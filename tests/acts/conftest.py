@@ -44,12 +44,9 @@ WHOLE_SECONDS = 120.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--count``: how often an act that measures does so; ``--standing``: its long calls;
-    ``--idle``: what the load must leave of the processors, less where no server boots.
-    """
+    """``--count``: how often an act that measures does so; ``--standing``: its long calls."""
     parser.addoption("--count", type=int, default=1, help="runs of each fault under load")
     parser.addoption("--standing", type=float, default=90.0, help="seconds of the long calls")
-    parser.addoption("--idle", type=float, default=Load.idle, help="processors' share without load")
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +127,9 @@ def traffic(
 ) -> Iterator[Traffic]:
     """The load of scenario `rolling`, from the first act of a module to its last."""
     cluster.wait_until_whole(WHOLE_SECONDS)
-    option, stash = request.config.getoption, request.config.stash
+    stash, standing = request.config.stash, request.config.getoption("--standing")
     # What an earlier module found is where this one begins to look.
-    load = stash.get(FOUND, Load(standing_hold=option("--standing"), idle=option("--idle")))
+    load = stash.get(FOUND, Load(standing_hold=standing))
     accounts = Accounts(cluster, database, inventory["ringmain_domain"], load.registrations)
     accounts.create()
     try:

@@ -47,6 +47,9 @@ LESS = 0.75
 STEPS = 4
 CALIBRATION_SECONDS = 8.0
 
+# A server that comes back keeps both processors busy for some ten seconds.
+IDLE_SHARE = 1 / 3
+
 # A record is in the database so soon after a call's end.
 RECORD_SECONDS = 15.0
 
@@ -66,8 +69,6 @@ class Load:
     standing: int = 20
     standing_hold: float = 90.0
     registrations: int = 200
-    idle: float = 1 / 3
-    """The share of the processors' time that it leaves: a server that boots keeps them busy."""
 
     @property
     def calls(self) -> float:
@@ -274,7 +275,7 @@ class Traffic(Agent):
             idle = idle_share(before, processor_times())
             print(f"with {self.load.calls:.0f} calls the processors are idle for {idle:.0%}")
             quick = nothing.verdict.clean and nothing.verdict.slowest < LATE_SECONDS
-            if quick and (idle >= self.load.idle or step == STEPS):
+            if quick and (idle >= IDLE_SHARE or step == STEPS):
                 return
             self.load = self.load.less()
             self.ask("pace", per_second=self.load.per_second, standing=self.load.standing)
