@@ -47,8 +47,8 @@ def callers(lab: Lab, cluster: Cluster, inventory: Any) -> Iterator[Callers]:
 def test_planned_peak_hits_no_limit(whole: Cluster, callers: Callers, inventory: Any) -> None:
     """As many calls at once, and as many new ones in a second, as the inventory says.
 
-    Less where the machine, which carries servers and phones alike, has no time left with as many: what
-    is lost then is its own.
+    Less where the machine, which carries servers and phones alike, has no time left: what
+    is lost then is lost by itself.
     """
     peak, pace = inventory["ringmain_peak_calls"], inventory["ringmain_peak_cps"]
     for step in range(1, STEPS + 1):
