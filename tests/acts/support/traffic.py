@@ -47,8 +47,9 @@ LESS = 0.75
 STEPS = 4
 CALIBRATION_SECONDS = 8.0
 
-# A server that comes back keeps both processors busy for some ten seconds.
-IDLE_SHARE = 1 / 3
+# A server that comes back keeps both processors busy for some ten seconds, and its calls' daemons
+# have to have their share of them meanwhile.
+IDLE_SHARE = 1 / 2
 
 # A record is in the database so soon after a call's end.
 RECORD_SECONDS = 15.0
