@@ -583,7 +583,7 @@ def timed_plan(many: int) -> tuple[float, capacity.Plan]:
 
 def test_ten_thousand_hosts_take_ten_times_as_long_as_a_thousand() -> None:
     """About. Machines differ, so both are measured."""
-    few = min(timed_plan(1000)[0] for _ in range(3))
+    few = min(timed_plan(1000)[0] for _number in range(3))
     many, made = timed_plan(10_000)
     assert many < 20 * few
     assert len(made.limits) == 10_000
