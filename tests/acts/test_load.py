@@ -24,7 +24,7 @@ from support.traffic import LESS, idle_share, processor_times
 
 PROBE = "probe1"
 
-# So much of the processors' time is left over at the peak, or it is taken down, at most so often.
+# So much of the processors' time is left at the peak, or a lower one is tried; so many in all.
 SPARE = 0.1
 STEPS = 3
 
