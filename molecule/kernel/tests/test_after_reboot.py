@@ -77,6 +77,12 @@ def test_parameters_of_the_relay(machine: Host, limits: dict[str, Any]) -> None:
     assert {key: int(found[key]) for key in wanted} == wanted
 
 
+def test_the_relay_goes_ahead_of_other_services(machine: Host) -> None:
+    """By the weight that the kernel shares processors by; a service has 100 unless it says more."""
+    group = machine.check_output("systemctl show -P ControlGroup rtpengine-daemon.service")
+    assert int(machine.check_output(f"cat /sys/fs/cgroup{group}/cpu.weight")) == 1000
+
+
 def test_the_table_is_the_relays(machine: Host, daemon: int) -> None:
     """In /proc/rtpengine, which is there because the module was loaded before the relay."""
     status = machine.check_output("cat /proc/rtpengine/0/status")
