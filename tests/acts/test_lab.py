@@ -70,7 +70,7 @@ def traces() -> dict[str, set[str]]:
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     links = json.loads(subprocess.check_output(["ip", "-json", "link"]))
     groups = [Path(entry[0]) for entry in os.walk("/sys/fs/cgroup")]
-    ours = re.compile(rf"({LAB}|{OTHER}|{BROKEN})($|\.)")
+    ours = re.compile(rf"(.*\.)?({LAB}|{OTHER}|{BROKEN})($|\.)")
     return {
         "processes": processes,
         "mounts": {line.split()[4] for line in mounts if ours.search(line.split()[4])},
