@@ -49,7 +49,7 @@ CALIBRATION_SECONDS = 8.0
 
 # A server that comes back keeps both processors busy for some ten seconds, and its calls' daemons
 # have to have their share of them meanwhile.
-IDLE_SHARE = 2 / 5
+IDLE_SHARE = 1 / 2
 
 # A record is in the database so soon after a call's end.
 RECORD_SECONDS = 15.0
