@@ -10,6 +10,7 @@ the same run, says by how much one is late here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from support.booth import Booth
+from support.callers import Callers, answered, reasons, troubles
 from support.cluster import Cluster
+from support.lab import Lab, everywhere
 from support.show import all_answered
+
+PROBE = "probe1"
+CALLS = 3
+# Phones answer in the middle of the second for which their relays are away.
+RINGING_SECONDS, BEFORE_AWAY_SECONDS = 2.2, 1.5
 
 BACK_MS = 3000
 GAP_MS = 200
@@ -46,6 +54,9 @@ while time.monotonic() - started < 30:
             time.sleep(0.01)
 print(round(1000 * (time.monotonic() - started)))
 """
+
+# A relay is away for a second, then it may start.
+AWAY = "for _ in $(seq 20); do pkill -KILL -x rtpengine; sleep 0.05; done"
 
 # Offers each call that a relay has once more, from a tag that it does not know: so does an edge
 # with an INVITE that another one has seen already.
@@ -283,4 +294,21 @@ def test_a_call_that_was_offered_twice(whole: Cluster, booth: Booth) -> None:
         assert all("6:result2:ok" in answer for answer in found.values()), found
         time.sleep(BEFORE_SECONDS)
     heard_again(call, booth, "offered twice", GAP_MS)
+    nothing_left(whole)
+
+
+def test_a_phone_answers_while_its_relay_is_away(whole: Cluster, lab: Lab, inventory: Any) -> None:
+    """All relays die while phones ring, and these answer before one is back: both sides are heard."""
+    callers = Callers.of_acme(lab, PROBE, whole.addresses.outside_ip, inventory)
+    with contextlib.closing(callers):
+        callers.ring(RINGING_SECONDS)
+        callers.calls(CALLS, 10, 0, wait=BEFORE_AWAY_SECONDS - CALLS / 10)
+        everywhere(whole.servers, lambda name: lab.shell(name, AWAY))
+        callers.live(RINGING_SECONDS)
+        callers.mark()
+        callers.live(2)
+        legs = callers.report()["legs"]
+        callers.hang_up()
+    assert len(answered(legs)) == 2 * CALLS, reasons(legs)
+    assert not troubles(legs)
     nothing_left(whole)

@@ -70,6 +70,10 @@ class Callers(Agent):
         """Count anew what is heard."""
         self.ask("mark")
 
+    def ring(self, seconds: float) -> None:
+        """From now on the phone that is called rings for so long before it answers."""
+        self.ask("ring", seconds=seconds)
+
     def live(self, seconds: float) -> None:
         """Let the calls go on."""
         self.ask("live", seconds=seconds)

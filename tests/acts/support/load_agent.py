@@ -367,7 +367,15 @@ class Phone:
         )
         self.legs[leg.call_id] = leg
         self.agent.legs.append(leg)
-        self.send(self._answer(message, "180 Ringing", tag))
+        ringing = self._answer(message, "180 Ringing", tag)
+        leg.answers["INVITE", message.number] = ringing
+        self.send(ringing)
+        if self.agent.rings:
+            self.agent.later(self.agent.rings, lambda: self._pick_up(leg, message, tag))
+        else:
+            self._pick_up(leg, message, tag)
+
+    def _pick_up(self, leg: Leg, message: sip.Message, tag: str) -> None:
         leg.status, leg.reason, leg.final_after = 200, "OK", 0.0
         leg.answered_at = time.monotonic()
         self._talk(leg, message.body)
@@ -421,6 +429,7 @@ class Agent:
         self.selector = selectors.DefaultSelector()
         self.generator: rtp.Generator | None = None
         self.most_at_once = 0
+        self.rings = 0.0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._ordered = False
@@ -516,6 +525,11 @@ class Agent:
             lambda: len(begun) == count and all(leg.status for leg in begun),
         )
         return {"legs": [leg.as_dict() for leg in begun]}
+
+    def ring(self, seconds: float) -> dict[str, Any]:
+        """From now on a phone that is called rings for so long before it answers."""
+        self.rings = seconds
+        return {}
 
     def live(self, seconds: float) -> dict[str, Any]:
         """Let the calls go on."""
