@@ -28,6 +28,7 @@ PROBE = "probe1"
 CALLS = 3
 # Phones answer in the middle of the second for which their relays are away.
 RINGING_SECONDS, BEFORE_AWAY_SECONDS = 2.2, 1.5
+AGAIN_SECONDS = 5.0
 
 BACK_MS = 3000
 GAP_MS = 200
@@ -304,7 +305,8 @@ def test_a_phone_answers_while_its_relay_is_away(whole: Cluster, lab: Lab, inven
         callers.ring(RINGING_SECONDS)
         callers.calls(CALLS, 10, 0, wait=BEFORE_AWAY_SECONDS - CALLS / 10)
         everywhere(whole.servers, lambda name: lab.shell(name, AWAY))
-        callers.live(RINGING_SECONDS)
+        # Whoever is not heard at once is asked for another offer within four seconds.
+        callers.live(AGAIN_SECONDS)
         callers.mark()
         callers.live(2)
         legs = callers.report()["legs"]

@@ -76,7 +76,13 @@ STAGES = [
                 *("refusals", "look_and_wait", "host", "two_phones"),
             )
         )
-        + " tests/acts/test_relay.py::test_a_call_that_was_offered_twice",
+        + "".join(
+            f" tests/acts/test_relay.py::test_{name}"
+            for name in (
+                "a_call_that_was_offered_twice",
+                "a_phone_answers_while_its_relay_is_away",
+            )
+        ),
         ("small",),
     ),
     # Faults and planned work under some eighty calls, shorter ones than by `make soak`; the
