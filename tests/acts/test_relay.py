@@ -299,7 +299,7 @@ def test_a_call_that_was_offered_twice(whole: Cluster, booth: Booth) -> None:
 
 
 def test_a_phone_answers_while_its_relay_is_away(whole: Cluster, lab: Lab, inventory: Any) -> None:
-    """All relays die while phones ring, and these answer before one is back: both sides are heard."""
+    """All relays die while phones ring, which answer before one is back: both sides are heard."""
     callers = Callers.of_acme(lab, PROBE, whole.addresses.outside_ip, inventory)
     with contextlib.closing(callers):
         callers.ring(RINGING_SECONDS)

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a probe and watches, until its input ends; each span of time is a line when it is over.
 
-    stall SINCE TO   on one of the processors something that only slept was kept waiting: the machine
-                     stood still there for it, as it may have for a daemon, for it has an ordinary
-                     priority, too
+    stall SINCE TO   on one of the processors something that only slept was kept waiting: the
+                     machine stood still there for it, as it may have for a daemon, for it has an
+                     ordinary priority, too
     away SINCE TO    nobody answered OPTIONS at the address in its arguments, from answer to answer
 
 SINCE and TO are seconds of the monotonic clock.

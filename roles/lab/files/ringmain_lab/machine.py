@@ -293,9 +293,8 @@ def processor_shares() -> Path | None:
 def share_processors(lab_id: str, name: str) -> None:
     """Give this process, and all that it starts, the processors as one machine among others.
 
-    Otherwise each process has a share of its own, and a server that boots, with dozens of them, takes
-    the processors from all others. Where systemd is the init, or the one hierarchy of version 2 has
-    all controllers, it is a property of the unit, or nothing.
+    Otherwise each process has a share of its own, and a server that boots, with dozens of them,
+    takes the processors from all others. Where systemd is the init it is a property of the unit.
     """
     if shares := processor_shares():
         # All beside each other: a group shares with its neighbours alone what its parent gets.
