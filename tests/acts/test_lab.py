@@ -111,17 +111,6 @@ def test_a_second_up_changes_nothing(slot: int) -> None:
     assert lab(LAB, "env") == f"RINGMAIN_LAB_ID={LAB}\nRINGMAIN_LAB_SLOT={slot}\n"
 
 
-def test_a_server_has_one_share_of_the_processors() -> None:
-    """All that runs there is in one control group for them, beside the other servers' ones."""
-    shared = {}
-    for name, init in inits(LAB).items():
-        groups = [line.split(":", 2) for line in Path(f"/proc/{init}/cgroup").read_text().split()]
-        named = [path for _number, kinds, path in groups if "cpu" in kinds.split(",")]
-        # With the hierarchy of version 2 alone it is the server's own group that has the weight.
-        shared[name] = (named or [path for _number, kinds, path in groups if not kinds])[0]
-    assert all(f"{LAB}.{name}" in path for name, path in shared.items()), shared
-
-
 def test_commands_on_a_server() -> None:
     """Exit status, standard input, and the words of the errors."""
     assert lab(LAB, "exec", "srv1", "--", "tr", "a-z", "A-Z", given="abc") == "ABC"

@@ -316,7 +316,6 @@ def down(lab: Lab, options: argparse.Namespace) -> int:
         changed = bool(groups) or lab.path.exists()
         for group in groups.values():
             machine.kill_group(group)
-        machine.remove_shares(lab.id)
         if not machine.runs_systemd():
             machine.remove_group(machine.group_of(lab.id, "switch").parent)
             with contextlib.suppress(OSError):  # other labs

@@ -280,34 +280,6 @@ def enter_group(group: Path) -> None:
     (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
-def processor_shares() -> Path | None:
-    """Where the version 1 hierarchy that shares processors is mounted; None where there is none."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, after = line.split(" - ", maxsplit=1)
-        kind, _source, options = after.split(" ", maxsplit=2)
-        if kind == "cgroup" and "cpu" in options.split(","):
-            return Path(before.split()[4])
-    return None
-
-
-def share_processors(lab_id: str, name: str) -> None:
-    """Give this process, and all that it starts, the processors as one machine among others.
-
-    Otherwise each process has a share of its own, and a server that boots, with dozens of them,
-    takes the processors from all others. Where systemd is the init it is a property of the unit.
-    """
-    if shares := processor_shares():
-        # All beside each other: a group shares with its neighbours alone what its parent gets.
-        enter_group(shares / f"ringmain-lab.{lab_id}.{name}")
-
-
-def remove_shares(lab_id: str) -> None:
-    """Remove what `share_processors` made for a lab whose processes are gone."""
-    if shares := processor_shares():
-        for group in shares.glob(f"ringmain-lab.{lab_id}.*"):
-            remove_group(group)
-
-
 def launch(lab_id: str, name: str, command: Sequence[str], log: Path) -> None:
     """Start a daemon that outlives this process.
 
@@ -319,7 +291,7 @@ def launch(lab_id: str, name: str, command: Sequence[str], log: Path) -> None:
         # Its predecessor is dead by now, but systemd may not be done with it.
         for verb in ("stop", "reset-failed"):
             run(["systemctl", verb, unit], check=False)
-        properties = ["Delegate=yes", "KillMode=mixed", "TasksMax=infinity", "CPUWeight=100"]
+        properties = ["Delegate=yes", "KillMode=mixed", "TasksMax=infinity"]
         properties += [f"StandardOutput=append:{log}", f"StandardError=append:{log}"]
         options = [f"--property={item}" for item in properties]
         run(["systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, "--", *command])

@@ -39,7 +39,6 @@ def serve(lab: Lab, name: str) -> int:
         group = machine.group_of(lab.id, name)
         # A group with processes of its own cannot delegate controllers: hence one level more.
         machine.enter_group(group / "manager")
-        machine.share_processors(lab.id, name)
         command = machine.own_command(lab.id, "_boot", name)
         if not lab.member(name).is_virtual:
             command = ["unshare", "--mount", "--net", *command]
