@@ -116,13 +116,6 @@ def test_stall_of_the_machine_is_forgiven_but_no_lost_packet(verdict: Any) -> No
     assert verdict.judge(late, BEGIN, END, stalls).stall == pytest.approx(1.15)
 
 
-def test_a_stall_of_two_processors_counts_once(verdict: Any) -> None:
-    """Each has a probe of its own, and both may stand still at the same time."""
-    stalls = [(110.1, 110.3), (110.0, 110.2), (110.25, 110.28), (109.0, 109.5)]
-    assert verdict.within(stalls, 109.2, 111.0) == [(109.2, 109.5), (110.0, 110.3)]
-    assert verdict.overlap(stalls, 110.0, 111.0) == pytest.approx(0.3)
-
-
 def test_audio_that_never_comes_back(verdict: Any) -> None:
     """There is no packet after it that would show the gap."""
     found = verdict.judge(call({"last_at": 112.0}), BEGIN, END)

@@ -268,20 +268,13 @@ def silences(leg: Leg, begin: float, end: float) -> list[tuple[float, float, int
 def within(
     spans: Iterable[tuple[float, float]], begin: float, end: float
 ) -> list[tuple[float, float]]:
-    """What of some spans of time lies between two moments, in order; those that overlap are one."""
-    found: list[tuple[float, float]] = []
-    for since, to in sorted((max(since, begin), min(to, end)) for since, to in spans):
-        if to <= since:
-            continue
-        if found and since <= found[-1][1]:
-            found[-1] = (found[-1][0], max(to, found[-1][1]))
-        else:
-            found.append((since, to))
-    return found
+    """What of some spans of time lies between two moments."""
+    cut = ((max(since, begin), min(to, end)) for since, to in spans)
+    return [(since, to) for since, to in cut if to > since]
 
 
 def overlap(spans: Iterable[tuple[float, float]], begin: float, end: float) -> float:
-    """How long of the time between two moments some spans cover."""
+    """How long of the time between two moments some spans cover together, at the most."""
     return sum(to - since for since, to in within(spans, begin, end))
 
 

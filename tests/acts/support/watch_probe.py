@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a probe and watches, until its input ends; each span of time is a line when it is over.
 
-    stall SINCE TO   on one of the processors something that only slept was kept waiting: the
-                     machine stood still there for it, as it may have for a daemon, for it has an
-                     ordinary priority, too
+    stall SINCE TO   it only slept and was kept waiting: the machine stood still for it, as it may
+                     have for a daemon, for it has an ordinary priority, too
     away SINCE TO    nobody answered OPTIONS at the address in its arguments, from answer to answer
 
 SINCE and TO are seconds of the monotonic clock.
@@ -13,7 +12,6 @@ SINCE and TO are seconds of the monotonic clock.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import select
@@ -43,44 +41,29 @@ def options(own: tuple[str, int], number: int) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def sleep_and_tell(processor: int, parent: int) -> None:
-    """Sleep on one processor, and say when it was for too long; until the parent is gone."""
-    with contextlib.suppress(OSError):  # not one that this process may have
-        os.sched_setaffinity(0, {processor})
-    while os.getppid() == parent:
-        began = time.monotonic()
-        time.sleep(PAUSE_SECONDS)
-        now = time.monotonic()
-        if now - began - PAUSE_SECONDS > STALL_SECONDS:
-            # One write, so that lines of several processes do not mix.
-            os.write(1, f"stall {began + PAUSE_SECONDS:.3f} {now:.3f}\n".encode())
-
-
 def main() -> None:
     """Watch. Arguments: the address and the port that ought to answer."""
-    parent = os.getpid()
-    for processor in os.sched_getaffinity(0):
-        if not os.fork():
-            sleep_and_tell(processor, parent)
-            os._exit(0)
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.setblocking(False)
     client.connect((sys.argv[1], int(sys.argv[2])))
     own = client.getsockname()
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN | select.POLLHUP)
-    answered = time.monotonic()
+    answered = began = time.monotonic()
     number = 0
     while True:
         if poll.poll(PAUSE_SECONDS * 1000) and not os.read(0, 100):
             return
         now = time.monotonic()
+        if now - began - PAUSE_SECONDS > STALL_SECONDS:
+            print(f"stall {began + PAUSE_SECONDS:.3f} {now:.3f}", flush=True)
+        began = now
         number += 1
         try:
             client.send(options(own, number))
             while client.recv(2048):
                 if now - answered > AWAY_SECONDS:
-                    os.write(1, f"away {answered:.3f} {now:.3f}\n".encode())
+                    print(f"away {answered:.3f} {now:.3f}", flush=True)
                 answered = now
         except OSError:
             continue  # nobody there, or no answer yet
