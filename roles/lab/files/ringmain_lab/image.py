@@ -15,8 +15,12 @@ from . import base
 from .archives import SUITE, Archive
 from .machine import CACHE, run
 
-# The kernel of Debian's cloud images, and what a module needs to be built for it.
-KERNEL_PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "dkms", "udev")
+# The kernel of Debian's cloud images, and what a module needs to be built for it. That of the last
+# point release: a machine with the newest one could not show how it gets a newer one.
+KERNEL_PACKAGES = (
+    *(f"linux-image-cloud-amd64/{SUITE}", f"linux-headers-cloud-amd64/{SUITE}"),
+    *("dkms", "udev", "kexec-tools"),
+)
 # The relay's module, built for this kernel already, what every server has, and the libraries of the
 # relay: compiling costs an emulated machine minutes, each package seconds, and this one a tenth.
 # The relay itself is not there, and no server has a configuration of the collection's.
@@ -39,10 +43,18 @@ LEFT_OUT = (
     "/usr/share/initramfs-tools/scripts/init-bottom/udev",
 )
 # A machine's own files come on its second disk as a tar archive, unpacked before its first boot.
-# Without udev nobody has brought the kernel's devices here.
+# Without udev nobody has brought the kernel's devices here. QEMU starts the image's kernel; where
+# the disk has come to another one, that one starts it, as a boot loader would.
 FIRST_PROGRAM = """#!/bin/sh
 mount -t devtmpfs udev /dev
 [ -e /etc/hostname ] || tar -x -f /dev/vdb -C /
+release=$(readlink /vmlinuz)
+release=${release#boot/vmlinuz-}
+if [ "$release" != "$(uname -r)" ]; then
+    kexec --load --reuse-cmdline --initrd="/boot/initrd.img-$release" "/boot/vmlinuz-$release"
+    sync
+    kexec --exec
+fi
 exec /sbin/init "$@"
 """
 FILES = {

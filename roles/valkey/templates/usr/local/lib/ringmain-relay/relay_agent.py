@@ -196,7 +196,10 @@ def session_ids(listing: str) -> set[str]:
 
 def session_count(listing: str) -> int:
     """Number in what C(list numsessions) says. Raises ValueError."""
-    return int(listing.partition("own:")[2].split(None, 1)[0])
+    words = listing.partition("own:")[2].split(None, 1)
+    if not words:
+        raise ValueError(f"a relay says {listing!r} where it has to say how many sessions it has")
+    return int(words[0])
 
 
 # --- watching ---------------------------------------------------------------------------------
@@ -376,7 +379,7 @@ class Relay:
         self._counted = now
         try:
             count = session_count(command_line(*self.cli, "list numsessions"))
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError):
             return
         self.hold.set(self._carries if count else 0)
 

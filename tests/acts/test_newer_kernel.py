@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: Ringmain contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A relay that forwards in the kernel joins the cluster and is booted into a newer kernel.
+
+It is a virtual machine, so that its kernel is its own; all others have their machine's. Where it is
+emulated, what it does takes minutes, and conversations through the others go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.callers import Callers, answered, troubles
+from support.cluster import Cluster
+from support.lab import ROOT, Lab
+from support.playbooks import SITE, Outcome, play
+
+PROBE = "probe1"
+NEW = "vm1"
+HOST = 81
+STANDING = 6
+PLAYBOOKS = ROOT / "playbooks"
+KERNELS = "uname -r; for each in /boot/vmlinuz-*; do basename $each; done | sort --version-sort"
+MODULES = "/var/lib/dkms/rtpengine/*/{release}/x86_64/module"
+
+
+def grown(slot: int, inventory: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The inventory's part for the machine, and the relays' addresses with its own."""
+    host = {
+        "ansible_host": f"198.19.{slot}.{HOST}",
+        "ringmain_address": f"198.19.{slot}.{HOST}",
+        "ringmain_outside_address": f"198.18.{slot}.{HOST}",
+        "ringmain_cores": 2,
+        "ringmain_memory_mb": 1024,
+        "ringmain_media_forwarding": "kernel",
+        # A kernel of its own may refuse nothing.
+        "host_sysctl_unsettable_allowed": [],
+        "host_modules_unloadable_allowed": [],
+        "firewall_rollback_seconds": 180,
+    }
+    groups = {"newcomers": {"hosts": {NEW: host}}, "media": {"children": {"newcomers": {}}}}
+    addresses = [
+        {"outside": f"198.18.{slot}.{number}", "inside": f"198.19.{slot}.{number}"}
+        for number in range(21, 21 + len(inventory["ringmain_media_addresses"]) + 1)
+    ]
+    return {"all": {"children": groups}}, {"ringmain_media_addresses": addresses}
+
+
+@pytest.fixture(scope="module")
+def words(
+    lab: Lab, cluster: Cluster, inventory: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, ...]]:
+    """A bare virtual machine, and what playbooks are told of it."""
+    hosts, more = grown(int(os.environ["RINGMAIN_LAB_SLOT"]), inventory)
+    path: Path = tmp_path_factory.mktemp("grown") / "hosts.yml"
+    path.write_text(yaml.safe_dump(hosts), encoding="utf-8")
+    members = {"lab_servers": cluster.servers, "lab_probes": [PROBE], "lab_machines": [NEW]}
+    made = play(PLAYBOOKS / "lab.yml", "-e", json.dumps(members))
+    assert made.code == 0, made.output
+    yield ("-i", str(path), "-e", json.dumps(more))
+    lab.power_off(NEW)
+
+
+@pytest.fixture(scope="module")
+def callers(lab: Lab, cluster: Cluster, inventory: Any) -> Iterator[Callers]:
+    """Two phones with conversations that last from the first act to the last."""
+    cluster.wait_until_whole(120.0)
+    phones = Callers.of_acme(lab, PROBE, cluster.addresses.outside_ip, inventory)
+    calls = phones.calls(STANDING, 2, 0)
+    assert len(answered(calls)) == STANDING, calls
+    yield phones
+    phones.hang_up()
+    phones.close()
+
+
+def meanwhile(callers: Callers, playbook: str, *words: str) -> Outcome:
+    """Run a playbook; the conversations that are up go on and hear all."""
+    callers.mark()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(play, PLAYBOOKS / playbook, *words)
+        while not run.done():
+            callers.live(2.0)
+    done = run.result()
+    legs = [leg for leg in callers.report()["legs"] if not leg["ended_by"]]
+    assert len(legs) == 2 * STANDING, legs
+    assert not troubles(legs)
+    print(f"{playbook} took {done.seconds:.0f} s; {len(legs)} phones heard all")
+    return done
+
+
+def kernels(lab: Lab) -> tuple[str, list[str]]:
+    """The kernel that the machine runs, and those that it has, the newest last."""
+    running, *present = lab.shell(NEW, KERNELS).split()
+    return running, [name.removeprefix("vmlinuz-") for name in present]
+
+
+def modules(lab: Lab, release: str) -> list[str]:
+    """The relay's modules that were built for a kernel."""
+    return lab.shell(NEW, f"ls {MODULES.format(release=release)} || true").split()
+
+
+def test_it_joins(callers: Callers, words: tuple[str, ...]) -> None:
+    """Built out of traffic, proved by a call through its kernel's table, and then given calls."""
+    done = meanwhile(callers, "scale_out.yml", *words, "-e", f"nodes={NEW}")
+    assert done.code == 0, done.output
+
+
+def test_a_newer_kernel(
+    lab: Lab, cluster: Cluster, callers: Callers, words: tuple[str, ...]
+) -> None:
+    """Its calls end, it gets the kernel and the module for it, boots, is proved, and has calls."""
+    before, present = kernels(lab)
+    assert present == [before], "the image has more kernels than one"
+    begun = callers.calls(8, 2, 20.0)
+    assert len(answered(begun)) == len(begun), begun
+    some = ("-e", f"rollout_nodes={NEW}", "-e", json.dumps({"rollout_kernel": True}))
+    done = meanwhile(callers, "upgrade.yml", *words, *some)
+    assert done.code == 0, done.output
+    after, present = kernels(lab)
+    assert present == [before, after], "the archive has no newer kernel than the image"
+    assert modules(lab, after)
+    print(f"from {before} to {after}")
+    assert "RTPENGINE" in lab.shell(NEW, "nft list ruleset"), "packets do not reach the module"
+    assert cluster.problems() == []
+    # Nothing is left to be done.
+    again = meanwhile(callers, "upgrade.yml", *words, *some)
+    assert again.code == 0, again.output
+    assert kernels(lab) == (after, present)
+
+
+def test_not_into_a_kernel_without_its_module(
+    lab: Lab, callers: Callers, words: tuple[str, ...]
+) -> None:
+    """What it would boot could not forward: it says so, stays as it is, and is to be put back."""
+    running, _present = kernels(lab)
+    since = lab.shell(NEW, "uptime --since")
+    folder = lab.shell(NEW, f"echo {MODULES.format(release=running)}").strip()
+    lab.shell(NEW, f"mv {folder} {folder}.away")
+    try:
+        done = meanwhile(callers, "reboot.yml", *words, "-e", f"rollout_nodes={NEW}")
+    finally:
+        lab.shell(NEW, f"mv {folder}.away {folder}")
+    assert done.code != 0
+    assert f"{NEW} was not booted" in done.output, done.output
+    assert f"dkms autoinstall -k {running}" in done.output, done.output
+    assert lab.shell(NEW, "uptime --since") == since
+    # The same, once it is mended: the run goes on.
+    again = meanwhile(callers, "reboot.yml", *words, "-e", f"rollout_nodes={NEW}")
+    assert again.code == 0, again.output
+    assert lab.shell(NEW, "uptime --since") != since
+
+
+def test_it_leaves(callers: Callers, words: tuple[str, ...]) -> None:
+    """The others forget it."""
+    confirmed = ("-e", f"node={NEW}", "-e", "by=act", "-e", "ringmain_confirm=lab.example")
+    done = meanwhile(callers, "remove_node.yml", *words, *confirmed)
+    assert done.code == 0, done.output
+    site = meanwhile(callers, SITE.name)
+    assert site.code == 0, site.output
+    services = ("-e", "rollout_services=kamailio,keepalived")
+    restart = meanwhile(callers, "restart.yml", *services)
+    assert restart.code == 0, restart.output
