@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from support.cluster import Cluster
+from support.growth import newcomer
 from support.lab import ROOT, Lab
 from support.playbooks import SITE, Outcome, play
 from support.rolling import Expected, Rolling, begun
@@ -28,38 +25,15 @@ LEAST_SHARE = 0.15
 SECONDS = 30.0
 
 
-def grown(slot: int, inventory: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The inventory's part for the new server, and the relays' addresses with its own."""
-    host = {
-        "ansible_host": f"198.19.{slot}.14",
-        "ringmain_address": f"198.19.{slot}.14",
-        "ringmain_outside_address": f"198.18.{slot}.14",
-        "ringmain_cores": 2,
-        "ringmain_memory_mb": 4096,
-    }
-    # A group of its own, after the one with the others: relays are numbered by their place.
-    groups: dict[str, Any] = {"newcomers": {"hosts": {NEW: host}}}
-    groups |= {name: {"children": {"newcomers": {}}} for name in ("edge", "media", "pbx")}
-    addresses = [
-        {"outside": f"198.18.{slot}.{number}", "inside": f"198.19.{slot}.{number}"}
-        for number in range(21, 21 + len(inventory["ringmain_media_addresses"]) + 1)
-    ]
-    return {"all": {"children": groups}}, {"ringmain_media_addresses": addresses}
-
-
 @pytest.fixture(scope="module")
 def words(
     lab: Lab, cluster: Cluster, inventory: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     """A bare fourth server, and what playbooks are told of it."""
-    slot = int(os.environ["RINGMAIN_LAB_SLOT"])
-    hosts, more = grown(slot, inventory)
-    path: Path = tmp_path_factory.mktemp("grown") / "hosts.yml"
-    path.write_text(yaml.safe_dump(hosts), encoding="utf-8")
-    servers = [*cluster.servers, NEW]
-    made = play(ROOT / "playbooks" / "lab.yml", "-e", json.dumps({"lab_servers": servers}))
-    assert made.code == 0, made.output
-    yield ("-i", str(path), "-e", json.dumps(more))
+    members = {"lab_servers": [*cluster.servers, NEW]}
+    functions = ("edge", "media", "pbx")
+    folder = tmp_path_factory.mktemp("grown")
+    yield newcomer(folder, members, NEW, 14, functions, inventory, ringmain_memory_mb=4096)
     lab.power_off(NEW)
 
 
